@@ -1,0 +1,64 @@
+"""The command line: verbs grouped by room. A room's module is imported only when one of its verbs is asked for.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from shards.errors import UsageError, VitruvianError
+
+# Verb or verb group -> (module that defines it, one-line help). The module holds `app`, a typer.Typer.
+COMMANDS = {
+    "curate": ("pipelines.cli.curate", "Decide, select and materialise images of people from a raw pool."),
+    "render": ("pipelines.cli.render", "Render people under HDRI lighting with exact labels."),
+    "shards": ("pipelines.cli.shards", "Inspect and verify shards and datasets."),
+    "pretrain": ("pipelines.cli.train", "Pretrain a masked autoencoder on shards."),
+    "finetune": ("pipelines.cli.train", "Fine-tune a task model from a pretrained encoder."),
+    "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
+    "run": ("pipelines.cli.pipeline", "Reproduce a pipeline; what is up to date is skipped."),
+    "status": ("pipelines.cli.pipeline", "Say which stages of a pipeline would run, and why."),
+    "report": ("pipelines.cli.pipeline", "Build the static HTML report of a pipeline's outputs."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows every verb by name and help, and imports its room only when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, summary = COMMANDS[name]
+        if not _is_needed(name):
+            return click.Command(name, help=summary)  # enough for the overview
+        command: Any = typer.main.get_command(importlib.import_module(module).app)
+        return command.commands[name] if name in getattr(command, "commands", {}) else command
+
+
+def _is_needed(name: str) -> bool:
+    return name in sys.argv[1:]
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def _vitruvian() -> None:
+    """Data engine and retraining system for human-centric vision models."""
+
+
+def main() -> None:
+    """Entry point of the `vitruvian` command."""
+    try:
+        app()
+    except VitruvianError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
