@@ -65,7 +65,7 @@ class Labels:
                 f"labels: meta may not hold {reserved}: they are fields of the labels themselves"
             )
 
-    def images(self) -> dict[str, np.ndarray[Any, Any]]:
+    def images(self) -> dict[str, np.ndarray]:
         """The pixel labels that are present, by name."""
         present = {name: getattr(self, name) for name in MEMBERS if name != "keypoints"}
         return {name: image for name, image in present.items() if image is not None}
@@ -124,7 +124,7 @@ _ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
     "parts": codecs.encode_mask,
     "instance": codecs.encode_mask,
 }
-_DECODERS: Mapping[str, Callable[[bytes], np.ndarray[Any, Any]]] = {
+_DECODERS: Mapping[str, Callable[[bytes], np.ndarray]] = {
     "rgb": codecs.decode_image,
     "albedo": codecs.decode_image,
     "normal": codecs.decode_normal,
@@ -150,7 +150,7 @@ def _document(members: Mapping[str, bytes]) -> dict[str, Any]:
     return document
 
 
-def _decode(name: str, data: bytes, document: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+def _decode(name: str, data: bytes, document: Mapping[str, Any]) -> np.ndarray:
     if name != "depth":
         return _DECODERS[name](data)
     try:
