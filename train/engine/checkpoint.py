@@ -1,0 +1,172 @@
+"""Saving and loading: resumable sharded checkpoints (torch.distributed.checkpoint) and plain safetensors
+weights.
+
+A checkpoint `step-00000500/` is written under a temporary name by all ranks and renamed once complete, so a
+folder with the final name is whole; it can be loaded at another number of ranks. Weights are one safetensors
+file with timm's names whose header also holds the encoder's configuration: the file alone is enough to
+rebuild the model.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from shards.errors import VitruvianError
+from train.engine.distributed import World, whole
+from train.models.initial import assign
+from train.models.vit import ViT, ViTConfig, resize_positions
+
+
+class Checkpoints:
+    """The checkpoints of one run: at most `keep` whole ones."""
+
+    def __init__(self, folder: Path, world: World, keep: int = 2) -> None:
+        self.folder, self.world, self.keep = folder, world, keep
+
+    def steps(self) -> list[int]:
+        """Steps that have a whole checkpoint, ascending."""
+        names = (
+            re.fullmatch(r"step-(\d{8})", path.parent.name) for path in self.folder.glob("step-*/.metadata")
+        )
+        return sorted(int(match[1]) for match in names if match)
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the state after `step` finished steps; every rank must call it."""
+        final = self._path(step)
+        temporary = final.with_name(final.name + ".tmp")
+        if self.world.is_main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.world.barrier()
+        weights, moments = get_state_dict(model, optimizer)
+        state = {"model": weights, "optimizer": moments}
+        state_dict_saver.save(state, checkpoint_id=temporary, no_dist=_alone())
+        if self.world.is_main:
+            self._commit(temporary, final)
+        self.world.barrier()
+
+    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Restore the newest checkpoint in place and return its step; 0, with nothing changed, when there is
+        none.
+        """
+        self.world.barrier()
+        if not (steps := self.steps()):
+            return 0
+        weights, moments = get_state_dict(model, optimizer)
+        state: dict[str, Any] = {"model": weights, "optimizer": moments}
+        state_dict_loader.load(state, checkpoint_id=self._path(steps[-1]), no_dist=_alone())
+        set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        return steps[-1]
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _commit(self, temporary: Path, final: Path) -> None:
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _sync_folder(self.folder)
+        for step in self.steps()[: -self.keep]:
+            shutil.rmtree(self._path(step))
+
+
+def _alone() -> bool:
+    return not dist.is_initialized()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def full_state(module: nn.Module) -> dict[str, Tensor]:
+    """The whole state dict on the CPU, gathered from all ranks (every rank must call it)."""
+    return {name: whole(value.detach()).cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write a safetensors file under a temporary name, then rename it. Call it on one rank."""
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(dict(tensors), temporary, metadata=dict(header))
+    temporary.replace(path)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, header) of a safetensors file. Raises VitruvianError when it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except Exception as error:
+        raise VitruvianError(f"{path}: cannot be read as safetensors weights: {error}") from None
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy `tensors` into `module`, sharded or not. Strict: raises VitruvianError that lists every
+    difference.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name} {tuple(own[name].shape)}" for name in own.keys() - tensors.keys()]
+    problems += [f"unexpected {name} {tuple(tensors[name].shape)}" for name in tensors.keys() - own.keys()]
+    for name in own.keys() & tensors.keys():
+        if own[name].shape != tensors[name].shape:
+            got, expected = tuple(tensors[name].shape), tuple(own[name].shape)
+            problems.append(f"shape of {name}: got {got}, expected {expected}")
+    if problems:
+        raise VitruvianError(f"{where}: weights do not fit the model:\n  " + "\n  ".join(sorted(problems)))
+    for name, value in own.items():
+        assign(value, tensors[name])
+
+
+def save_encoder(path: Path, encoder_state: Mapping[str, Tensor], config: ViTConfig) -> None:
+    """Write an encoder's whole state dict (timm's names) with its configuration in the header."""
+    save_weights(path, encoder_state, {"format": "pt", "vit": config.model_dump_json()})
+
+
+def load_encoder(path: Path, image_size: tuple[int, int] | None = None, with_cls: bool = False) -> ViT:
+    """An encoder on the CPU from `save_encoder`'s file, for images of `image_size` (height, width; None: as
+    it was trained).
+
+    Positions are resized bicubically to the new grid; the cls token is dropped, as the paper does for its
+    tasks, unless `with_cls`. Raises VitruvianError for a file that is no encoder, or when `with_cls` asks for
+    a token it lacks.
+    """
+    tensors, header = read_weights(path)
+    if "vit" not in header:
+        raise VitruvianError(
+            f"{path}: no encoder configuration in its header; expected a file of `vitruvian pretrain`"
+        )
+    old = ViTConfig.model_validate_json(header["vit"])
+    if with_cls and not old.with_cls:
+        raise VitruvianError(f"{path}: was trained without a cls token; load it with with_cls=False")
+    changes = {"image_size": image_size or old.image_size, "with_cls": with_cls}
+    encoder = ViT(ViTConfig.model_validate(old.model_dump() | changes))
+    load_weights(encoder, adapt_positions(tensors, old, encoder.config), str(path))
+    return encoder
+
+
+def adapt_positions(tensors: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:
+    """An encoder state dict for `old`, changed to fit `new`: grid resized, cls token and its position row
+    dropped.
+    """
+    table = tensors["pos_embed"]
+    cls, patches = table[:, : int(old.with_cls)], table[:, int(old.with_cls) :]
+    if old.grid != new.grid:
+        patches = resize_positions(patches, old.grid, new.grid)
+    adapted = dict(tensors)
+    adapted["pos_embed"] = torch.cat([cls, patches], dim=1) if new.with_cls else patches
+    if not new.with_cls:
+        adapted.pop("cls_token", None)
+    return adapted

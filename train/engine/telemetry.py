@@ -1,0 +1,91 @@
+"""What a run says about itself: the progress record, throughput and MFU, the JSON-lines log with its
+TensorBoard twin.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Dense bf16 peak, FLOP/s per device; the sparse figures of data sheets are twice as high.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of log.jsonl. `step` counts finished steps; loss and scalars are means over the ranks at that
+    step.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    images_per_second: float
+    """Over all ranks, since the last line."""
+    data_wait: float
+    """Share of that time spent waiting for data."""
+    mfu: float | None = None
+    """Model FLOPs utilisation: the nominal FLOPs of the step over the devices' dense bf16 peak; None on CPUs.
+    """
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], None]
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bf16 peak of `device`, None for CPUs and for GPUs not in the table."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+
+
+class Meter:
+    """Images and waiting time since the last reading."""
+
+    def __init__(self) -> None:
+        self.images, self.waited, self.since = 0, 0.0, time.perf_counter()
+
+    def add(self, images: int, waited: float) -> None:
+        self.images += images
+        self.waited += waited
+
+    def read(self) -> tuple[float, float]:
+        """(images per second, share of time spent waiting), then start anew."""
+        elapsed = max(time.perf_counter() - self.since, 1e-9)
+        reading = self.images / elapsed, min(self.waited / elapsed, 1.0)
+        self.__init__()  # type: ignore[misc]
+        return reading
+
+
+class Log:
+    """`log.jsonl` of a run, one Progress a line, and TensorBoard events beside it. Lines past `start` belong
+    to steps that were lost with a killed run and will be redone: they are dropped.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.path = folder / "log.jsonl"
+        kept = [line for line in read_log(folder) if line["step"] <= start]
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.path)
+
+    def write(self, progress: Progress) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(progress)) + "\n")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last line cut off by a kill is ignored."""
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
