@@ -1,4 +1,6 @@
-"""Configuration: frozen pydantic models read from YAML, with errors that name file, field, value and what is allowed."""
+"""Configuration: frozen pydantic models read from YAML, with errors that name file, field, value and what is
+allowed.
+"""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ from shards.errors import UsageError
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, and an unknown field is an error rather than a silent default."""
+    """Base of every configuration: immutable; an unknown field is an error, not a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,10 +63,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that stand where the unknown one was found (empty when the path leaves the models)."""
+    """Fields that stand where the unknown one was found (none when the path leaves the models)."""
     current: Any = model
     for part in location[:-1]:
         if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(part)
             current = field.annotation if field else None
-    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    return (
+        sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    )
