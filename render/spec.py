@@ -1,0 +1,159 @@
+"""What one rendered sample is made of: plain frozen data, no bpy. `SampleSpec` -> `render.engine.render` -> sample.
+
+Everything that changes a byte of the result is in here, and nothing else: not the thread count, the host or the
+worker. The key of a sample is the digest of its spec.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from annotation.camera import Camera
+from render.people import PersonSpec
+from shards.errors import VitruvianError
+from shards.sample import canonical_json, content_key
+
+SENSOR_WIDTH_MM = 36.0
+"""Focal lengths are given for a sensor this wide, the image's *width* whatever its shape (sensor_fit HORIZONTAL)."""
+
+SPEC_VERSION = 1
+"""Raised when the same numbers begin to mean another picture (a new material, light path or label)."""
+
+_STRICT = ConfigDict(extra="forbid")
+
+ViewTransform = Literal["Standard", "Filmic", "AgX"]
+Matrix = tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Who stands where: the recipe's index of the identity, metres on the ground, heading about z (0 = facing -y)."""
+
+    __pydantic_config__ = _STRICT
+    identity: int = 0
+    x: float = 0.0
+    y: float = 0.0
+    heading_deg: float = 0.0
+
+    def matrix(self) -> Float64[np.ndarray, "4 4"]:
+        """Person frame -> world frame."""
+        angle = np.deg2rad(self.heading_deg)
+        pose = np.eye(4)
+        pose[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        pose[:2, 3] = self.x, self.y
+        return pose
+
+
+@dataclass(frozen=True)
+class LightSpec:
+    """An HDRI environment: file name and sha256 of its bytes, rotation about z, and exposure of the film in stops."""
+
+    __pydantic_config__ = _STRICT
+    hdri: str
+    sha256: str
+    rotation_deg: float
+    exposure_ev: float
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """A pinhole camera, independent of resolution.
+
+    focal_mm: for a sensor 36 mm wide. shift_x, shift_y: principal point off the centre, as fractions of the image
+    *width* (Blender's convention). world_to_camera: OpenCV axes, metres. framing: what it was aimed at.
+    """
+
+    __pydantic_config__ = _STRICT
+    focal_mm: float
+    world_to_camera: Matrix
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    framing: str = "full_body"
+
+    def camera(self, width: int, height: int) -> Camera:
+        """The camera of an image of this size, pixel centres at integers."""
+        focal = self.focal_mm / SENSOR_WIDTH_MM * width
+        K = np.array(
+            [
+                [focal, 0.0, (width - 1) / 2 - self.shift_x * width],
+                [0.0, focal, (height - 1) / 2 + self.shift_y * width],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        return Camera(K, np.array(self.world_to_camera), width, height)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How the picture is made: size in pixels, camera rays per pixel of the beauty render, and its finish."""
+
+    __pydantic_config__ = _STRICT
+    width: int = 192
+    height: int = 256
+    samples: int = 16
+    denoise: bool = False
+    view_transform: ViewTransform = "AgX"
+    noise_seed: int = 0
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """One picture: who stands where, in which light, seen by which camera, rendered how.
+
+    recipe, version: the recipe that drew it and what its numbers mean. seed: of the recipe, for the record.
+    placements: one per person, in the same order.
+    """
+
+    __pydantic_config__ = _STRICT
+    recipe: str
+    version: int
+    seed: int
+    people: tuple[PersonSpec, ...]
+    placements: tuple[Placement, ...]
+    light: LightSpec
+    camera: CameraSpec
+    settings: RenderSettings
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.people) == len(self.placements) <= 254:
+            raise VitruvianError(
+                "sample spec: expected 1 to 254 people with one placement each; "
+                f"got {len(self.people)} people and {len(self.placements)} placements"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json(json.loads(json.dumps(...)))` gives back an equal spec."""
+        plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The spec of `to_json`. Raises VitruvianError naming each field that is missing, unknown or of a wrong type."""
+        try:
+            spec: Self = _adapter().validate_python(data)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+            raise VitruvianError("sample spec: " + "; ".join(lines)) from None
+        if spec.version != SPEC_VERSION:
+            raise VitruvianError(
+                f"sample spec: expected version {SPEC_VERSION}; got {spec.version}: render it with the release that made it"
+            )
+        return spec
+
+
+def sample_key(spec: SampleSpec) -> str:
+    """First 128 bits of the sha256 of the spec's canonical JSON, as 32 hex digits."""
+    return content_key(canonical_json(spec.to_json()))
+
+
+def _adapter() -> TypeAdapter[Any]:
+    global _ADAPTER
+    if _ADAPTER is None:
+        _ADAPTER = TypeAdapter(SampleSpec)
+    return _ADAPTER
+
+
+_ADAPTER: TypeAdapter[Any] | None = None
