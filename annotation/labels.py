@@ -70,6 +70,12 @@ class Labels:
         present = {name: getattr(self, name) for name in MEMBERS if name != "keypoints"}
         return {name: image for name, image in present.items() if image is not None}
 
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, of any image or of the camera; None when neither is there."""
+        if self.camera is not None:
+            return self.camera.height, self.camera.width
+        return next((image.shape[:2] for image in self.images().values()), None)
+
 
 def to_members(labels: Labels) -> dict[str, bytes]:
     """Labels -> members of a sample, always with the "json" member. The same labels give the same bytes."""

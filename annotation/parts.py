@@ -1,0 +1,74 @@
+"""Body-part vocabularies (20 LIP, 28 Sapiens, 29 Sapiens2): names, flip partners, colours, class weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from shards.errors import VitruvianError
+
+TABLES = Path(__file__).parent / "vocabularies"
+SIZES = (20, 28, 29)
+IGNORE = 255
+"""The id of pixels that count for nothing: neither in the loss nor in a metric."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartVocabulary:
+    """What the class ids of one vocabulary are; 0 is the background, 255 (IGNORE) is no class.
+
+    flip: id of the mirror partner, itself for the unpaired. colours: the field's palette, RGB. weights: of
+    the cross-entropy as published with the vocabulary; None for 29, which has none.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    flip: Int64[np.ndarray, "classes"]
+    colours: UInt8[np.ndarray, "classes 3"]
+    weights: Float64[np.ndarray, "classes"] | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """The id of the class called `name`. Raises VitruvianError when there is none."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise VitruvianError(f"parts: {self.name} has no class {name!r}; it has {self.names}") from None
+
+
+@cache
+def part_vocabulary(classes: int) -> PartVocabulary:
+    """The vocabulary of 20, 28 or 29 classes. Raises VitruvianError for another number."""
+    if classes not in SIZES:
+        raise VitruvianError(f"parts: expected a vocabulary of {SIZES} classes; got {classes}")
+    table = json.loads((TABLES / f"parts_{classes}.json").read_text(encoding="utf-8"))
+    rows: Mapping[str, Mapping[str, Any]] = table["classes"]
+    names = tuple(rows)
+    weighted = all("weight" in row for row in rows.values())
+    return PartVocabulary(
+        name=table["name"],
+        names=names,
+        flip=_frozen([names.index(row["flip"]) for row in rows.values()], np.int64),
+        colours=_frozen([row["colour"] for row in rows.values()], np.uint8),
+        weights=_frozen([row["weight"] for row in rows.values()], np.float64) if weighted else None,
+    )
+
+
+def flip_parts(parts: UInt8[np.ndarray, "height width"], classes: int) -> UInt8[np.ndarray, "height width"]:
+    """The part ids of the horizontally mirrored image: left and right trade names. An involution."""
+    names = np.arange(256, dtype=np.uint8)
+    names[:classes] = part_vocabulary(classes).flip
+    return np.asarray(names[parts[:, ::-1]])
+
+
+def _frozen(values: list[Any], dtype: type[np.generic]) -> np.ndarray:
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
