@@ -1,12 +1,14 @@
-"""Where units of work run: in this process (`inline`) or in a bounded pool of Ray actors (`ray`), with the same bytes as result.
+"""Where units of work run: in this process (`inline`) or in a bounded pool of actors (`ray`), same bytes.
 
-Attempts, markers and quarantine are files that `shards.units` keeps, so an executor holds no state worth saving: kill it
-and run again. An actor that dies (`os._exit`, out of memory, SIGKILL) costs the unit it held one attempt and is replaced.
+Attempts, markers and quarantine are files that `shards.units` keeps, so an executor holds no state worth
+saving: kill it and run again. An actor that dies (`os._exit`, out of memory, SIGKILL) costs the unit it held
+one attempt and is replaced.
 """
 
 import math
 import os
 import secrets
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +20,18 @@ from shards.units import Outcome, Stage, Unit, run_unit
 Executor = Literal["inline", "ray"]
 Work = Callable[[Stage, Unit], None]
 
-# Ray's own defaults would report usage over the network, colour our logs and warn about GPUs we did not ask for.
+# Ray's own defaults would report usage over the network and warn about GPUs nobody asked for.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
-OBJECT_STORE_BYTES = 128 << 20  # units and outcomes are small JSON; samples never pass through the object store
-CPU_SHARE = 0.9  # of all CPUs, for the actors together: with every CPU taken, Ray's own tasks wait for ever (#44687)
+OBJECT_STORE_BYTES = (
+    128 << 20
+)  # units and outcomes are small JSON; samples never pass through the object store
+CPU_SHARE = (
+    0.9  # of all CPUs, for the actors together: with every CPU taken, Ray's own tasks wait for ever (#44687)
+)
 
 
 def run_units(
@@ -36,12 +42,13 @@ def run_units(
     workers: int | None = None,
     address: str | None = None,
 ) -> Iterator[Outcome]:
-    """Run `worker(stage, unit)` for every unit and yield its last outcome (done, or quarantined) as it comes.
+    """Run `worker(stage, unit)` for every unit; yield the outcomes (done, skipped, quarantined) as they come.
 
-    A unit that raises, or kills its process, is tried again until the stage's `max_attempts` are used up. `workers` is
-    the number of processes under `ray` (default: one per core). `address` (default: the variable RAY_ADDRESS) names a
-    running cluster; without one a local Ray is started, and shut down at the end. `worker` must be picklable.
-    Raises UsageError for a bad argument, VitruvianError when workers die before they can start on a unit.
+    A unit that raises, or kills its process, is tried again until the stage's `max_attempts` are used up.
+    `workers` is the number of processes under `ray` (default: one per core). `address` (default: RAY_ADDRESS)
+    names a running cluster; without one a local Ray is started, and shut down at the end. `worker` must be
+    picklable. Raises UsageError for a bad argument or from the worker (every unit would fail alike),
+    VitruvianError when worker processes die before they can start on a unit.
     """
     if executor not in ("inline", "ray"):
         raise UsageError(f"executor: expected 'inline' or 'ray', got {executor!r}")
@@ -54,10 +61,7 @@ def run_units(
 
 def _run_inline(stage: Stage, units: Sequence[Unit], worker: Work) -> Iterator[Outcome]:
     for unit in units:
-        outcome = run_unit(stage, unit, worker)
-        while outcome.status == "failed":
-            outcome = run_unit(stage, unit, worker)
-        yield outcome
+        yield run_unit(stage, unit, worker)
 
 
 def _run_ray(
@@ -100,16 +104,15 @@ class _Pool:
             while waiting and len(self.busy) < self.workers:
                 self._submit(stage, waiting.popleft())
             unit, outcome, cause = self._next()
-            if outcome is None:
-                lost[unit.name] += 1
-                # The attempt was a file before the work began, so run_unit quarantines a poison unit by itself. A unit
-                # lost more often than that never got as far as run_unit.
-                if lost[unit.name] > stage.max_attempts:
-                    raise VitruvianError(_never_started(stage, unit, lost[unit.name], cause))
-            if outcome is None or outcome.status == "failed":
-                waiting.append(unit)
-            else:
+            if outcome is not None:
                 yield outcome
+                continue
+            waiting.append(unit)
+            lost[unit.name] += 1
+            # The attempt was a file before the work began, so run_unit quarantines a poison unit by itself.
+            # A unit lost more often than that never got as far as run_unit.
+            if lost[unit.name] > stage.max_attempts:
+                raise VitruvianError(_never_started(stage, unit, lost[unit.name], cause))
 
     def _submit(self, stage: Stage, unit: Unit) -> None:
         actor = self.idle.pop() if self.idle else self.actor_class.remote(self.worker)
@@ -121,6 +124,8 @@ class _Pool:
         actor, unit = self.busy.pop(reference)
         try:
             outcome: Outcome = self.ray.get(reference)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what run_unit lets pass, such as a UsageError
         except self.ray.exceptions.RayError as error:
             self.ray.kill(actor)  # dead already, or not to be trusted again
             return unit, None, str(error).strip()
@@ -134,8 +139,8 @@ class _Pool:
 
 def _never_started(stage: Stage, unit: Unit, times: int, cause: str) -> str:
     return (
-        f"{stage.name}: unit {unit.name}: its worker process died {times} times before it could start on the unit; "
-        f"run with --executor inline to see why. Ray says: {cause}"
+        f"{stage.name}: unit {unit.name}: its worker process died {times} times before it could start on the "
+        f"unit; run with --executor inline to see why. Ray says: {cause}"
     )
 
 
@@ -173,7 +178,13 @@ def _ray(workers: int, address: str | None) -> Iterator[Any]:
             ray.init(address=address, **quiet)
         else:
             cpus = max(workers, _cores())
-            ray.init("local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise VitruvianError(f"could not start or join Ray at {address or 'local'!r}: {error}") from error
     try:
@@ -183,8 +194,9 @@ def _ray(workers: int, address: str | None) -> Iterator[Any]:
 
 
 def _local_token() -> None:
-    """Ray 2.60 asks for a token. A local Ray lives as long as this process: so does a token that only it knows."""
-    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+    """Ray 2.60 asks for a token. A local Ray lives as long as this process, and so does its token."""
+    chosen = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if not chosen and "ray" not in sys.modules:  # Ray reads these when it is imported, and never again
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 

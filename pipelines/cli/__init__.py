@@ -1,4 +1,4 @@
-"""The command line: verbs grouped by room. A room's module is imported only when one of its verbs is asked for.
+"""The command line: verbs grouped by room. A room's module is imported only when one of its verbs is used.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items.
 """

@@ -1,0 +1,171 @@
+"""The executors: the same bytes inline and under a real Ray, and what a dying worker costs."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.executors import _ray, run_units
+from shards.errors import UsageError, VitruvianError
+from shards.sample import Sample, content_key
+from shards.units import Outcome, Stage, Unit, close_stage, open_stage, pending, quarantined
+from shards.writer import ShardWriter
+
+UNITS = [Unit(f"part-{number:06d}", {"seed": number}) for number in range(6)]
+
+
+def write_shard(stage: Stage, unit: Unit) -> None:
+    """Three samples that depend on the unit's seed alone."""
+    with ShardWriter(stage.out, unit.name) as writer:
+        for number in range(3):
+            data = f"{unit.payload['seed']}/{number}".encode()
+            writer.add(Sample(content_key(data), {"txt": data}))
+        writer.commit(
+            stage_name=stage.name, stage_key=stage.key, inputs=unit.inputs, run={"pid": os.getpid()}
+        )
+
+
+class DieOnce:
+    """Kills its process the first time it meets unit 2, as an out-of-memory killer would."""
+
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        first = stage.out.parent / "died"
+        if unit.payload["seed"] == 2 and not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_shard(stage, unit)
+
+
+class Poison:
+    """Dies on unit 1 every time, raises on unit 3 every time, does the rest."""
+
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        if unit.payload["seed"] == 1:
+            os._exit(7)
+        if unit.payload["seed"] == 3:
+            raise ValueError("this scan has no texture")
+        write_shard(stage, unit)
+
+
+class BadConfig:
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        raise UsageError("detector: no such weights")
+
+
+class CannotArrive:
+    """Kills the process that unpickles it: the worker is lost before any attempt can be noted."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        raise AssertionError("never called")
+
+
+class NotesThreads:
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        (stage.out.parent / unit.name).write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
+        write_shard(stage, unit)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """One local Ray for the module; run_units must use it and leave it running."""
+    with _ray(workers=2, address="local") as ray:
+        from ray import cloudpickle
+
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a Ray worker cannot import a test file
+        yield
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+
+
+def run(out: Path, worker: Any, **options: Any) -> tuple[Stage, dict[str, Outcome]]:
+    stage = open_stage(out, "demo", "key", max_attempts=2)
+    return stage, {outcome.unit: outcome for outcome in run_units(stage, UNITS, worker, **options)}
+
+
+def digest(stage: Stage) -> str:
+    return close_stage(stage, UNITS, {}).digest
+
+
+def test_ray_makes_the_bytes_that_inline_makes(tmp_path: Path) -> None:
+    inline, first = run(tmp_path / "inline", write_shard)
+    pool, second = run(tmp_path / "ray", write_shard, executor="ray", workers=2)
+    assert {outcome.status for outcome in [*first.values(), *second.values()]} == {"done"}
+    assert list(first) == [unit.name for unit in UNITS] and set(second) == set(first)
+    assert digest(inline) == digest(pool)
+
+
+def test_what_is_done_is_skipped(tmp_path: Path) -> None:
+    run(tmp_path / "out", write_shard)
+    _, again = run(tmp_path / "out", Poison(), executor="ray", workers=2)
+    assert {outcome.status for outcome in again.values()} == {"skipped"}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_killed_actor_costs_one_attempt_and_is_replaced(tmp_path: Path, workers: int) -> None:
+    stage, outcomes = run(tmp_path / "out", DieOnce(), executor="ray", workers=workers)
+    assert {outcome.status for outcome in outcomes.values()} == {"done"}
+    assert {name: outcome.attempts for name, outcome in outcomes.items()} == {
+        unit.name: 2 if unit.payload["seed"] == 2 else 1 for unit in UNITS
+    }
+    clean, _ = run(tmp_path / "clean", write_shard)
+    assert digest(stage) == digest(clean)
+
+
+def test_poison_is_quarantined_and_the_rest_is_done(tmp_path: Path) -> None:
+    stage, outcomes = run(tmp_path / "out", Poison(), executor="ray", workers=2)
+    status = {name: outcome.status for name, outcome in outcomes.items()}
+    assert status == {u.name: "quarantined" if u.payload["seed"] in (1, 3) else "done" for u in UNITS}
+    killed, raised = quarantined(stage)
+    assert (killed.unit, killed.attempts) == ("part-000001", 2) and "died" in killed.error
+    assert (raised.unit, raised.attempts) == ("part-000003", 2) and "no texture" in raised.error
+    assert close_stage(stage, UNITS, {}).quarantined == ("part-000001", "part-000003")
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_usage_error_in_the_worker_stops_the_run(tmp_path: Path, executor: str) -> None:
+    with pytest.raises(UsageError, match="no such weights"):
+        run(tmp_path / "out", BadConfig(), executor=executor, workers=2)
+    assert len(pending(open_stage(tmp_path / "out", "demo", "key"), UNITS)) == len(UNITS)
+
+
+def test_workers_that_cannot_start_end_the_run_instead_of_hanging(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "demo", "key", max_attempts=1)
+    with pytest.raises(VitruvianError, match="died 2 times before it could start"):
+        list(run_units(stage, UNITS, CannotArrive(), executor="ray", workers=1))
+
+
+def test_actors_are_reused_and_share_the_cores(tmp_path: Path) -> None:
+    run(tmp_path / "out", NotesThreads(), executor="ray", workers=2)
+    notes = [(tmp_path / unit.name).read_text().split() for unit in UNITS]
+    assert 1 <= len({pid for pid, _ in notes}) <= 2
+    cores = len(os.sched_getaffinity(0))
+    assert {threads for _, threads in notes} == {str(max(1, cores // 2))}
+
+
+def test_a_run_given_up_midway_frees_its_actors(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "demo", "key")
+    outcomes = run_units(stage, UNITS, write_shard, executor="ray", workers=2)
+    assert next(outcomes).status == "done"
+    outcomes.close()  # type: ignore[attr-defined]
+    _, rest = run(tmp_path / "out", write_shard, executor="ray", workers=2)
+    assert set(rest) == {unit.name for unit in UNITS}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"executor": "slurm"}, "slurm"), ({"workers": 0}, "at least 1")]
+)
+def test_bad_arguments_are_usage_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path / "out", write_shard, **options)
+
+
+def test_no_units_start_no_ray(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "demo", "key")
+    assert list(run_units(stage, [], write_shard, executor="ray")) == []
