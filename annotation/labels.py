@@ -74,7 +74,7 @@ class Labels:
         """(height, width) in pixels, of any image or of the camera; None when neither is there."""
         if self.camera is not None:
             return self.camera.height, self.camera.width
-        return next((image.shape[:2] for image in self.images().values()), None)
+        return next(((image.shape[0], image.shape[1]) for image in self.images().values()), None)
 
 
 def to_members(labels: Labels) -> dict[str, bytes]:

@@ -1,0 +1,243 @@
+"""Pictures of labels: keypoints on the image, parts, depth and normals as colours, contact sheets. All uint8
+RGB.
+
+Drawings are anti-aliased and measured in a unit that follows the image and the person, so that a 192 x 256
+crop and a 4K render look alike. The person's left is orange, the right blue, the midline white: colour-blind
+safe.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from annotation.keypoints import KeypointVocabulary, keypoint_vocabulary
+from annotation.parts import IGNORE, part_vocabulary
+from shards.errors import VitruvianError
+
+Colour = tuple[int, int, int]
+
+SIDE_COLOURS: Mapping[str, Colour] = {
+    "left": (255, 150, 30),
+    "right": (40, 165, 255),
+    "middle": (250, 250, 245),
+}
+OUTLINE: Colour = (18, 20, 28)
+NOTHING: Colour = (18, 20, 28)
+"""Colour of pixels without a surface in depth and normal pictures."""
+IGNORED: Colour = (128, 128, 128)
+WHITE: Colour = (255, 255, 255)
+
+_GROUP_SCALES = {"face": 0.42, "left_hand": 0.6, "right_hand": 0.6}  # dense groups get smaller dots
+_FINE_SCALES = {"face.iris": 0.25, "face.pupil": 0.25}
+_FRACTION_BITS = 4  # OpenCV's fixed-point drawing coordinates: sixteenths of a pixel
+
+
+def draw_keypoints(
+    rgb: UInt8[np.ndarray, "height width 3"], keypoints: Float32[np.ndarray, "people points 4"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The image with skeletons and points over it; the vocabulary is the one with as many points.
+
+    Visible points are filled, occluded ones are rings, points outside (visibility 0) are left out with their
+    links.
+    """
+    vocabulary = keypoint_vocabulary(keypoints.shape[1])
+    height, width = rgb.shape[:2]
+    finer = int(np.clip(np.ceil(1024 / min(height, width)), 1, 4))
+    ink = np.zeros((height * finer, width * finer, 4), np.uint8)
+    for person in keypoints.astype(np.float64):
+        seen = (person[:, 3] > 0) & np.isfinite(person[:, :2]).all(axis=1)
+        if seen.any():
+            person[:, :2] = (person[:, :2].clip(-width, 2 * width + height) + 0.5) * finer - 0.5
+            person[~seen, 3] = 0
+            unit = _unit(person[seen, :2], min(height, width) * finer)
+            _draw_links(ink, person, vocabulary, unit)
+            _draw_points(ink, person, vocabulary, unit)
+    return _composite(rgb, cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def colour_parts(
+    parts: UInt8[np.ndarray, "height width"], classes: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Every class in its vocabulary's colour, ignored pixels (255) grey."""
+    return np.asarray(_palette(classes)[parts])
+
+
+def overlay_parts(
+    rgb: UInt8[np.ndarray, "height width 3"],
+    parts: UInt8[np.ndarray, "height width"],
+    classes: int,
+    opacity: float = 0.65,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The image with its parts coloured over it; the background shows through unchanged."""
+    weight = np.where((parts != 0) & (parts != IGNORE), opacity, 0.0).astype(np.float32)[..., None]
+    mixed = rgb * (1 - weight) + _palette(classes)[parts] * weight
+    return np.asarray(np.rint(mixed), dtype=np.uint8)
+
+
+def parts_legend(
+    parts: UInt8[np.ndarray, "height width"], classes: int, height: int
+) -> UInt8[np.ndarray, "height legend 3"]:
+    """A white strip of `height` px naming the classes that occur, the largest first; put it beside the
+    picture.
+
+    The type shrinks to 9 px; classes for which there is then no room are left out.
+    """
+    vocabulary = part_vocabulary(classes)
+    counts = np.bincount(parts.reshape(-1), minlength=256)[1:classes]
+    ids = [int(index) + 1 for index in np.argsort(-counts, kind="stable") if counts[index]]
+    row = int(np.clip(height / max(len(ids), 1), 12, max(14, height / 16)))
+    ids = ids[: height // row]
+    size = row * 0.72
+    font = ImageFont.load_default(size)
+    names = [vocabulary.names[index].replace("_", " ") for index in ids]
+    width = int(max((font.getlength(name) for name in names), default=0) + 2.4 * size)
+    page = Image.new("RGB", (max(width, 1), height), WHITE)
+    pen = ImageDraw.Draw(page)
+    for line, (index, name) in enumerate(zip(ids, names, strict=True)):
+        middle = (line + 0.5) * row
+        box = (0.4 * size, middle - 0.4 * size, 1.2 * size, middle + 0.4 * size)
+        pen.rounded_rectangle(box, radius=0.15 * size, fill=tuple(vocabulary.colours[index].tolist()))
+        pen.text((1.7 * size, middle), name, fill=(40, 42, 50), font=font, anchor="lm")
+    return np.asarray(page)
+
+
+def colour_depth(
+    depth_m: Float32[np.ndarray, "height width"], near: float | None = None, far: float | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Depth as heat: near bright, far dark, no surface almost black.
+
+    Without `near` and `far` (metres) the picture spans its own 1st to 99th percentile; give them to compare
+    pictures.
+    """
+    surface = np.isfinite(depth_m) & (depth_m > 0)
+    low, high = np.percentile(depth_m[surface], (1, 99)) if surface.any() else (0.0, 1.0)
+    low, high = (low if near is None else near), (high if far is None else far)
+    closeness = np.clip((high - depth_m) / max(high - low, 1e-6), 0, 1)
+    heat = np.where(surface, 40 + closeness * 215, 0).astype(
+        np.uint8
+    )  # 40: the darkest still differs from NOTHING
+    picture: np.ndarray = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1].copy()
+    picture[~surface] = NOTHING
+    return picture
+
+
+def colour_normals(normal: Float32[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Normals (x right, y up, z toward the camera) as red, green, blue = (n + 1) / 2, the field's colours."""
+    picture: np.ndarray = np.rint((np.clip(normal, -1, 1) + 1) * 127.5).astype(np.uint8)
+    picture[(normal == 0).all(axis=-1)] = NOTHING
+    return picture
+
+
+def letterbox(
+    image: UInt8[np.ndarray, "_ _ 3"], width: int, height: int, background: Colour = WHITE
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The image scaled to fit `width` x `height`, its aspect kept, centred on `background`."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    if size != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    page = np.full((height, width, 3), background, np.uint8)
+    x, y = (width - size[0]) // 2, (height - size[1]) // 2
+    page[y : y + size[1], x : x + size[0]] = image
+    return page
+
+
+def tile(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    columns: int,
+    gap: int = 4,
+    background: Colour = WHITE,
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A contact sheet, row by row; every cell is as large as the largest image, smaller ones are scaled to
+    fit.
+
+    Raises VitruvianError without images or columns.
+    """
+    if not images or columns < 1:
+        raise VitruvianError(
+            f"tile: expected images and columns; got {len(images)} images, {columns} columns"
+        )
+    columns = min(columns, len(images))
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, np.uint8)
+    for index, image in enumerate(images):
+        y, x = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = letterbox(image, width, height, background)
+    return sheet
+
+
+def _unit(points: Float64[np.ndarray, "points 2"], image_side: int) -> float:
+    """A length (px) that grows with the person, within what is readable on the image."""
+    extent = float(np.linalg.norm(np.ptp(points, axis=0)))
+    return float(np.clip(extent / 110, image_side / 320, image_side / 110))
+
+
+def _draw_links(
+    ink: UInt8[np.ndarray, "height width 4"],
+    person: Float64[np.ndarray, "points 4"],
+    vocabulary: KeypointVocabulary,
+    unit: float,
+) -> None:
+    scales = _scales(vocabulary)
+    for outline in (0.9 * unit, 0.0):
+        for start, end in vocabulary.links:
+            if person[start, 3] == 0 or person[end, 3] == 0:
+                continue
+            one, other = vocabulary.sides[start], vocabulary.sides[end]
+            side = one if one == other or other == "middle" else other if one == "middle" else "middle"
+            thickness = 1.3 * unit * min(scales[start], scales[end]) ** 0.7 + outline
+            colour = OUTLINE if outline else SIDE_COLOURS[side]
+            ends = _fixed(person[start, :2]), _fixed(person[end, :2])
+            cv2.line(ink, *ends, (*colour, 255), max(1, round(thickness)), cv2.LINE_AA, _FRACTION_BITS)
+
+
+def _draw_points(
+    ink: UInt8[np.ndarray, "height width 4"],
+    person: Float64[np.ndarray, "points 4"],
+    vocabulary: KeypointVocabulary,
+    unit: float,
+) -> None:
+    scales = _scales(vocabulary)
+    for index in np.flatnonzero(person[:, 3]):
+        radius, colour = 1.7 * unit * scales[index], SIDE_COLOURS[vocabulary.sides[index]]
+        _disc(ink, person[index, :2], radius + 0.45 * unit * scales[index] ** 0.5, OUTLINE)
+        _disc(ink, person[index, :2], radius, colour)
+        if person[index, 3] == 1:
+            _disc(ink, person[index, :2], 0.55 * radius, OUTLINE)
+
+
+def _disc(
+    ink: UInt8[np.ndarray, "height width 4"], centre: Float64[np.ndarray, "2"], radius: float, colour: Colour
+) -> None:
+    fixed_radius = max(1, round(radius * 2**_FRACTION_BITS))
+    cv2.circle(ink, _fixed(centre), fixed_radius, (*colour, 255), cv2.FILLED, cv2.LINE_AA, _FRACTION_BITS)
+
+
+def _fixed(point: Float64[np.ndarray, "2"]) -> tuple[int, int]:
+    x, y = np.rint(point * 2**_FRACTION_BITS).astype(int).tolist()
+    return x, y
+
+
+def _scales(vocabulary: KeypointVocabulary) -> Float64[np.ndarray, "points"]:
+    scales = np.ones(len(vocabulary))
+    for group, scale in (_GROUP_SCALES | _FINE_SCALES).items():
+        scales[list(vocabulary.groups.get(group, ()))] = scale
+    return scales
+
+
+def _composite(
+    rgb: UInt8[np.ndarray, "height width 3"], ink: UInt8[np.ndarray, "height width 4"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Ink drawn on a transparent black page is premultiplied by its alpha."""
+    bare = 1 - ink[..., 3:].astype(np.float32) / 255
+    return np.asarray(np.rint(np.clip(rgb * bare + ink[..., :3], 0, 255)), dtype=np.uint8)
+
+
+def _palette(classes: int) -> UInt8[np.ndarray, "256 3"]:
+    palette = np.full((256, 3), IGNORED, np.uint8)
+    palette[:classes] = part_vocabulary(classes).colours
+    return palette
