@@ -65,7 +65,7 @@ def open_world() -> Iterator[World]:
 def _join(rank: int, size: int, device: torch.device) -> None:
     options: dict[str, Any] = {"rank": rank, "world_size": size, "timeout": timedelta(minutes=30)}
     if "MASTER_ADDR" not in os.environ:
-        options["store"] = dist.TCPStore("127.0.0.1", 0, size, is_master=True)
+        options["store"] = dist.TCPStore("127.0.0.1", 0, size, is_master=True)  # type: ignore[attr-defined]
     if device.type == "cuda":
         dist.init_process_group("nccl", device_id=device, **options)
     else:

@@ -1,6 +1,4 @@
-"""What a run says about itself: the progress record, throughput and MFU, the JSON-lines log with its
-TensorBoard twin.
-"""
+"""What a run says about itself: the progress record, throughput and MFU, the JSON-lines log, TensorBoard."""
 
 import json
 import time
@@ -66,8 +64,8 @@ class Meter:
 
 
 class Log:
-    """`log.jsonl` of a run, one Progress a line, and TensorBoard events beside it. Lines past `start` belong
-    to steps that were lost with a killed run and will be redone: they are dropped.
+    """`log.jsonl` of a run, one Progress a line. Lines past `start` belong to steps that were lost with a
+    killed run and will be redone: they are dropped.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
@@ -89,3 +87,22 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+class TensorBoard:
+    """A report that writes TensorBoard events to `folder`, chained before `then`."""
+
+    def __init__(self, folder: Path, then: Report) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder))
+        self.then = then
+
+    def __call__(self, progress: Progress) -> None:
+        for name, value in asdict(progress).items():
+            if name not in ("step", "steps", "scalars") and value is not None:
+                self.writer.add_scalar(name, value, progress.step)
+        for name, value in progress.scalars.items():
+            self.writer.add_scalar(f"scalars/{name}", value, progress.step)
+        self.writer.flush()
+        self.then(progress)
