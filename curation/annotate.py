@@ -1,0 +1,205 @@
+"""annotate: run decoder, filters and detector once over a pool; one row per input, one table per unit, no
+decision.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from curation.columns import ANNOTATIONS, DECODED_OK
+from curation.decode import Decoded, decode
+from curation.detectors import Detector, OpenCVChoice, load_detector
+from curation.filters.duplicates import pixel_sha256
+from curation.filters.text import TextConfig, TextDetector
+from curation.job import Job
+from curation.pool import Input, Layout, Pool, list_pool, read_unit
+from shards.config import Config
+from shards.files import temporary_path
+from shards.index import write_table
+from shards.manifest import commit_files
+from shards.sample import digest_json
+from shards.units import Stage, Unit, code_digest
+
+STAGE = "annotate"
+# What a row depends on. Rules that only `select` applies are not among it, so changing one costs no pixels.
+_CODE = (
+    "curation.annotate",
+    "curation.boxes",
+    "curation.columns",
+    "curation.decode",
+    "curation.detectors",
+    "curation.filters.duplicates",
+    "curation.filters.text",
+    "curation.pool",
+)
+
+
+class AnnotateConfig(Config):
+    """What is measured, and how the pool is cut into units. Lengths in pixels of the image as it is shown."""
+
+    layout: Layout = Field(default="auto", description="what the pool is: files, tars, or see for yourself")
+    files_per_unit: int = Field(default=256, ge=1, description="of a folder; a tar is always one unit")
+    max_bytes: int = Field(default=256 << 20, ge=1, description="larger files are not read: decode:too-large")
+    max_pixels: int = Field(default=100_000_000, ge=1, description="larger images are not decoded")
+    batch: int = Field(default=8, ge=1, description="images that the detector sees at once")
+    text: TextConfig = TextConfig()
+    detector: OpenCVChoice = OpenCVChoice()
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a process loads once."""
+
+    text: TextDetector
+    detector: Detector
+
+    def identity(self) -> dict[str, Any]:
+        """Names, versions and weights' digests of everything that measures: part of the stage key."""
+        decoders = {"pillow": version("pillow"), "onnxruntime": version("onnxruntime")}
+        return {**decoders, "text": self.text.identity(), "detector": self.detector.identity()}
+
+
+@lru_cache(maxsize=1)
+def load_models(config: AnnotateConfig) -> Models:
+    """The models of a configuration; the same objects for every unit of a process. Networks load at first
+    use.
+    """
+    return Models(TextDetector(config.text), load_detector(config.detector))
+
+
+def plan_annotate(root: Path, config: AnnotateConfig) -> Job:
+    """List and hash the pool at `root`. Raises UsageError when there is no pool there."""
+    pool = list_pool(root, config.files_per_unit, config.layout)
+    identity = load_models(config).identity()
+    key = digest_json(
+        {"config": config.model_dump(mode="json"), "models": identity, "code": code_digest(*_CODE)}
+    )
+    provenance = {
+        "pool": pool.provenance(),
+        "config": config.model_dump(mode="json"),
+        "models": identity,
+        "inputs": _inputs_digest(pool),
+    }
+    return Job(STAGE, key, pool.units, Annotate(root, config), provenance)
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """The worker: one unit of the pool at `root` -> `<unit>.parquet`, in the schema
+    `curation.columns.ANNOTATIONS`.
+    """
+
+    root: Path
+    config: AnnotateConfig
+
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        clock = Clock()
+        rows = list(annotate_unit(self.root, unit, self.config, clock))
+        path = temporary_path(stage.out, unit.name, "parquet")
+        write_table(pa.Table.from_pylist(rows, ANNOTATIONS), path)
+        bad = Counter(row["status"] for row in rows if row["status"] != DECODED_OK)
+        commit_files(
+            stage.out,
+            unit.name,
+            {f"{unit.name}.parquet": path},
+            samples=len(rows),
+            rejects=bad,
+            stage_name=stage.name,
+            stage_key=stage.key,
+            inputs=unit.inputs,
+            run={"seconds": clock.rounded()},
+        )
+
+
+@dataclass
+class Clock:
+    """Seconds spent per step."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def time(self, step: str) -> Iterator[None]:
+        """Add the block's wall clock to `step`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - started  # type: ignore[assignment]
+
+    def rounded(self) -> dict[str, float]:
+        """Seconds to the millisecond."""
+        return {step: round(seconds, 3) for step, seconds in self.seconds.items()}
+
+
+def annotate_unit(root: Path, unit: Unit, config: AnnotateConfig, clock: Clock) -> Iterator[dict[str, Any]]:
+    """The rows of one unit, in the order of its inputs. A bad input is a row with a status.
+
+    Memory: `batch` images at most, and no more than `max_pixels` among them (or one).
+    """
+    models, waiting, pixels = load_models(config), list[tuple[Input, Decoded]](), 0
+    for entry in read_unit(root, unit, config.max_bytes):
+        with clock.time("decode"):
+            decoded = _decode(entry, config.max_pixels)
+        size = decoded.image.size if decoded.image is not None else 0
+        if waiting and (len(waiting) == config.batch or pixels + size > 3 * config.max_pixels):
+            yield from _measure(waiting, models, clock)
+            waiting, pixels = [], 0
+        waiting.append((entry, decoded))
+        pixels += size
+    yield from _measure(waiting, models, clock)
+
+
+def _decode(entry: Input, max_pixels: int) -> Decoded:
+    if entry.data is None:
+        return Decoded(str(entry.status))
+    return decode(entry.data, max_pixels)
+
+
+def _measure(batch: list[tuple[Input, Decoded]], models: Models, clock: Clock) -> Iterator[dict[str, Any]]:
+    images = [decoded.image for _, decoded in batch if decoded.image is not None]
+    with clock.time("detect"):
+        people = iter(models.detector.detect(images))
+    for entry, decoded in batch:
+        row = _identity(entry) | _decoded(decoded)
+        if decoded.image is not None:
+            with clock.time("hash"):
+                row["pixel_sha256"] = pixel_sha256(decoded.image)
+            with clock.time("text"):
+                row["text_area"], boxes = models.text.measure(decoded.image)
+            row |= {"text_boxes": boxes.to_rows(), "person_boxes": next(people).to_rows()}
+        yield row
+
+
+def _identity(entry: Input) -> dict[str, Any]:
+    return {
+        "source": entry.source,
+        "member": entry.member,
+        "offset": entry.offset,
+        "bytes": entry.size,
+        "sha256": entry.sha256,
+        "key": entry.key,
+        "metadata": entry.metadata,
+    }
+
+
+def _decoded(decoded: Decoded) -> dict[str, Any]:
+    return {
+        "status": decoded.status,
+        "format": decoded.format,
+        "width": decoded.width,
+        "height": decoded.height,
+        "orientation": decoded.orientation,
+    }
+
+
+def _inputs_digest(pool: Pool) -> str:
+    return digest_json({unit.name: dict(unit.inputs) for unit in pool.units})

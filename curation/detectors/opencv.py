@@ -1,0 +1,146 @@
+"""People with nothing but what OpenCV ships: the offline *smoke* default. It serves the demo, never a
+dataset.
+
+Upright bodies by Dalal and Triggs' HOG + linear SVM (CVPR 2005; `HOGDescriptor_getDefaultPeopleDetector`),
+faces by Viola and Jones' cascades (frontal `alt2`, and profile, both ways round). A face stands for the head
+and shoulders around it. docs/curation.md says how many people it finds and how many motorcycles.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import Field
+
+from curation.boxes import RGB, Boxes, clip, make_boxes, merge
+from shards.config import Config
+from shards.files import sha256_file
+
+FRONTAL, PROFILE = "haarcascade_frontalface_alt2.xml", "haarcascade_profileface.xml"
+_BODY_MARGIN = (
+    0.08  # of the HOG window's width and height, on each side: empty by construction (16 of 64, 128 px)
+)
+_PAD = 32  # pixels of repeated border, so that a body that touches the edge still has its window's margin
+_SAME_PERSON = 0.5  # share of the smaller box
+
+Gray = UInt8[np.ndarray, "height width"]
+
+
+class OpenCVConfig(Config):
+    """How hard to look. Lengths in pixels."""
+
+    min_side: int = Field(default=512, ge=128, description="smaller images are enlarged to this longer side")
+    max_side: int = Field(default=1280, ge=256, description="larger images are reduced to this longer side")
+    min_face: int = Field(default=32, ge=20, description="smallest face, after resizing")
+    floor: float = Field(default=0.05, ge=0, le=1, description="boxes with a lower score are not reported")
+
+
+class OpenCVDetector:
+    """Scores are no probabilities (measured on what is at hand, `benchmarks/curation.py`):
+
+    * body: the SVM margin m, squashed: 1 / (1 + exp(-4 (m - 1)));
+    * face: the number n of overlapping windows that the cascade accepted, squashed: 1 - exp(-n / 12).
+    """
+
+    def __init__(self, config: OpenCVConfig) -> None:
+        self.config = config
+
+    def detect(self, images: Sequence[RGB]) -> list[Boxes]:
+        """Boxes around people in each image; see `curation.detectors.Detector`."""
+        with _one_thread():
+            return [self._detect_one(image) for image in images]
+
+    def identity(self) -> dict[str, str]:
+        """The cascades' digests, and OpenCV's version for the SVM that is compiled into it."""
+        cascades = {name: sha256_file(_cascade_path(name)) for name in (FRONTAL, PROFILE)}
+        return {"name": "opencv-hog-haar", "opencv": str(cv2.__version__), **cascades}
+
+    def _detect_one(self, image: RGB) -> Boxes:
+        height, width = image.shape[:2]
+        small, scale = _fit(image, self.config.min_side, self.config.max_side)
+        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        found = [*self._bodies(small), *self._faces(gray)]
+        boxes = make_boxes(
+            [
+                ([corner / scale for corner in xyxy], score)
+                for xyxy, score in found
+                if score >= self.config.floor
+            ]
+        )
+        return merge(clip(boxes, width, height), _SAME_PERSON)
+
+    def _bodies(self, image: RGB) -> Iterator[tuple[list[float], float]]:
+        padded = cv2.copyMakeBorder(image, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
+        windows, margins = self._hog.detectMultiScale(
+            padded, hitThreshold=0.0, winStride=(8, 8), padding=(0, 0), scale=1.1, groupThreshold=2.0
+        )
+        for (x, y, width, height), margin in zip(windows, np.ravel(margins), strict=True):
+            dx, dy = width * _BODY_MARGIN * 1.5, height * _BODY_MARGIN
+            left, top = x - _PAD + dx, y - _PAD + dy
+            box = [left, top, left + width - 2 * dx, top + height - 2 * dy]
+            yield [float(corner) for corner in box], 1 / (1 + math.exp(-4 * (float(margin) - 1)))
+
+    def _faces(self, gray: Gray) -> Iterator[tuple[list[float], float]]:
+        width = gray.shape[1]
+        for cascade, image, mirrored in (
+            (self._frontal, gray, False),
+            (self._profile, gray, False),
+            (self._profile, np.ascontiguousarray(gray[:, ::-1]), True),
+        ):
+            smallest = (self.config.min_face, self.config.min_face)
+            faces, votes = cascade.detectMultiScale2(image, scaleFactor=1.1, minNeighbors=3, minSize=smallest)
+            for (x, y, side, _), count in zip(faces, np.ravel(votes), strict=True):
+                left = float(width - x - side if mirrored else x)
+                yield _head_and_shoulders(left, float(y), float(side)), 1 - math.exp(-float(count) / 12)
+
+    @cached_property
+    def _hog(self) -> Any:
+        hog = cv2.HOGDescriptor()
+        # OpenCV's own type stub leaves this function out.
+        hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[attr-defined]
+        return hog
+
+    @cached_property
+    def _frontal(self) -> Any:
+        return cv2.CascadeClassifier(str(_cascade_path(FRONTAL)))
+
+    @cached_property
+    def _profile(self) -> Any:
+        return cv2.CascadeClassifier(str(_cascade_path(PROFILE)))
+
+
+def _cascade_path(name: str) -> Path:
+    return Path(cv2.__file__).with_name("data") / name
+
+
+def _head_and_shoulders(x: float, y: float, side: float) -> list[float]:
+    """The box around a face's head and shoulders: 3 faces wide, from half a face above it to 2 below."""
+    return [x - side, y - side / 2, x + 2 * side, y + 3 * side]
+
+
+def _fit(image: RGB, min_side: int, max_side: int) -> tuple[RGB, float]:
+    """The image with its longer side within min_side..max_side, and by how much it was scaled."""
+    longer = max(image.shape[:2])
+    scale = min(max(longer, min_side), max_side) / longer
+    if scale == 1.0:
+        return image, scale
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=method), scale
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV collects windows as its threads find them, so their order, and the merged boxes, would vary."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
