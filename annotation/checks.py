@@ -94,9 +94,7 @@ def _check_normal(labels: Labels) -> Iterator[Problem]:
 
 
 def _share_turned_away(normal: Float32[np.ndarray, "height width 3"], camera: Camera) -> float:
-    """Share of the surface pixels, on a grid of at most about a million, whose normal faces away from the
-    eye.
-    """
+    """Share of the surface pixels (on a grid of at most a million) whose normal faces away from the eye."""
     step = max(1, round((normal.shape[0] * normal.shape[1] / 1e6) ** 0.5))
     y, x = np.mgrid[: normal.shape[0] : step, : normal.shape[1] : step]
     rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(camera.K).T * (1, -1, -1)

@@ -30,8 +30,10 @@ NOTHING: Colour = (18, 20, 28)
 IGNORED: Colour = (128, 128, 128)
 WHITE: Colour = (255, 255, 255)
 
-_GROUP_SCALES = {"face": 0.42, "left_hand": 0.6, "right_hand": 0.6}  # dense groups get smaller dots
-_FINE_SCALES = {"face.iris": 0.25, "face.pupil": 0.25}
+_HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+_HEAD_SCALE = 0.75
+_DENSE_GROUPS = {"face": 0.016, "left_hand": 0.035, "right_hand": 0.035}
+"""Groups whose dots shrink to this share of the group's extent, so that they stay apart."""
 _FRACTION_BITS = 4  # OpenCV's fixed-point drawing coordinates: sixteenths of a pixel
 
 
@@ -52,9 +54,9 @@ def draw_keypoints(
         if seen.any():
             person[:, :2] = (person[:, :2].clip(-width, 2 * width + height) + 0.5) * finer - 0.5
             person[~seen, 3] = 0
-            unit = _unit(person[seen, :2], min(height, width) * finer)
-            _draw_links(ink, person, vocabulary, unit)
-            _draw_points(ink, person, vocabulary, unit)
+            radii = _radii(person, vocabulary, min(height, width) * finer)
+            _draw_links(ink, person, vocabulary, radii)
+            _draw_points(ink, person, vocabulary, radii)
     return _composite(rgb, cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA))
 
 
@@ -170,44 +172,63 @@ def tile(
     return sheet
 
 
-def _unit(points: Float64[np.ndarray, "points 2"], image_side: int) -> float:
-    """A length (px) that grows with the person, within what is readable on the image."""
-    extent = float(np.linalg.norm(np.ptp(points, axis=0)))
-    return float(np.clip(extent / 110, image_side / 320, image_side / 110))
+def _radii(
+    person: Float64[np.ndarray, "points 4"], vocabulary: KeypointVocabulary, image_side: int
+) -> Float64[np.ndarray, "points"]:
+    """Dot radius (px) of every point: it follows the person within what is readable on the image, then its
+    group.
+    """
+    seen = person[:, 3] > 0
+    largest = float(np.clip(_extent(person[seen]) / 65, image_side / 190, image_side / 65))
+    radii = np.full(len(person), largest)
+    radii[[vocabulary.index(name) for name in _HEAD]] *= _HEAD_SCALE
+    for group, share in _DENSE_GROUPS.items():
+        indices = np.array(vocabulary.groups.get(group, ()), dtype=int)
+        size = share * _extent(person[indices[seen[indices]]])
+        radii[indices] = np.clip(size, image_side / 900, 0.6 * largest)
+    return radii
+
+
+def _extent(points: Float64[np.ndarray, "points _"]) -> float:
+    """Diagonal (px) of the box around the points, 0 without any."""
+    return float(np.linalg.norm(np.ptp(points[:, :2], axis=0))) if len(points) else 0.0
 
 
 def _draw_links(
     ink: UInt8[np.ndarray, "height width 4"],
     person: Float64[np.ndarray, "points 4"],
     vocabulary: KeypointVocabulary,
-    unit: float,
+    radii: Float64[np.ndarray, "points"],
 ) -> None:
-    scales = _scales(vocabulary)
-    for outline in (0.9 * unit, 0.0):
-        for start, end in vocabulary.links:
-            if person[start, 3] == 0 or person[end, 3] == 0:
-                continue
-            one, other = vocabulary.sides[start], vocabulary.sides[end]
-            side = one if one == other or other == "middle" else other if one == "middle" else "middle"
-            thickness = 1.3 * unit * min(scales[start], scales[end]) ** 0.7 + outline
-            colour = OUTLINE if outline else SIDE_COLOURS[side]
+    links = [link for link in vocabulary.links if person[list(link), 3].all()]
+    for layer in ("outline", "colour"):
+        for start, end in links:
+            thickness = 0.8 * min(radii[start], radii[end])
+            colour = SIDE_COLOURS[_link_side(vocabulary.sides[start], vocabulary.sides[end])]
+            if layer == "outline":
+                thickness, colour = 1.65 * thickness, OUTLINE
             ends = _fixed(person[start, :2]), _fixed(person[end, :2])
             cv2.line(ink, *ends, (*colour, 255), max(1, round(thickness)), cv2.LINE_AA, _FRACTION_BITS)
+
+
+def _link_side(one: str, other: str) -> str:
+    """A link belongs to a side unless it crosses the body."""
+    sides = {one, other} - {"middle"}
+    return sides.pop() if len(sides) == 1 else "middle"
 
 
 def _draw_points(
     ink: UInt8[np.ndarray, "height width 4"],
     person: Float64[np.ndarray, "points 4"],
     vocabulary: KeypointVocabulary,
-    unit: float,
+    radii: Float64[np.ndarray, "points"],
 ) -> None:
-    scales = _scales(vocabulary)
     for index in np.flatnonzero(person[:, 3]):
-        radius, colour = 1.7 * unit * scales[index], SIDE_COLOURS[vocabulary.sides[index]]
-        _disc(ink, person[index, :2], radius + 0.45 * unit * scales[index] ** 0.5, OUTLINE)
-        _disc(ink, person[index, :2], radius, colour)
+        centre, radius = person[index, :2], radii[index]
+        _disc(ink, centre, 1.27 * radius, OUTLINE)
+        _disc(ink, centre, radius, SIDE_COLOURS[vocabulary.sides[index]])
         if person[index, 3] == 1:
-            _disc(ink, person[index, :2], 0.55 * radius, OUTLINE)
+            _disc(ink, centre, 0.55 * radius, OUTLINE)
 
 
 def _disc(
@@ -220,13 +241,6 @@ def _disc(
 def _fixed(point: Float64[np.ndarray, "2"]) -> tuple[int, int]:
     x, y = np.rint(point * 2**_FRACTION_BITS).astype(int).tolist()
     return x, y
-
-
-def _scales(vocabulary: KeypointVocabulary) -> Float64[np.ndarray, "points"]:
-    scales = np.ones(len(vocabulary))
-    for group, scale in (_GROUP_SCALES | _FINE_SCALES).items():
-        scales[list(vocabulary.groups.get(group, ()))] = scale
-    return scales
 
 
 def _composite(
