@@ -7,9 +7,8 @@ import importlib
 import sys
 from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from shards.errors import UsageError, VitruvianError
 
@@ -30,15 +29,15 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """Knows every verb by name and help, and imports its room only when the verb is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, name: str) -> Any:
         if name not in COMMANDS:
             return None
         module, summary = COMMANDS[name]
         if not _is_needed(name):
-            return click.Command(name, help=summary)  # enough for the overview
+            return TyperCommand(name, help=summary)  # enough for the overview
         command: Any = typer.main.get_command(importlib.import_module(module).app)
         return command.commands[name] if name in getattr(command, "commands", {}) else command
 
