@@ -111,7 +111,7 @@ class Camera:
 
     def crop(self, x: int, y: int, width: int, height: int) -> "Camera":
         """The camera of the sub-image whose top-left pixel is (x, y). Reaching outside is padding."""
-        return self._with(_shift(-x, -y) @ self.K, width, height)
+        return self._with(_shift(float(-x), float(-y)) @ self.K, width, height)
 
     def resize(self, width: int, height: int) -> "Camera":
         """The camera of the image resampled to `width` x `height`: cx' = (cx + 0.5) s - 0.5."""
