@@ -53,6 +53,15 @@ def discard_temporaries(folder: Path, name: str) -> None:
     shutil.rmtree(folder / f".{check_name(name)}.tmp", ignore_errors=True)
 
 
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what killed processes left anywhere below `folder`, when nobody is writing there."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def flush(path: Path) -> None:
     """fsync a file or a folder, so that a rename that follows or preceded survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,15 +89,23 @@ def index_tar(url: Path | str, options: Mapping[str, Any] | None = None) -> pa.T
     Raises ShardError for damage, refused members, a key that comes back later, and compressed tars (no random
     access).
     """
-    store, name = open_url(url, options)
-    with store.open(name) as stream:
+    with open_tar(url, options) as stream:
         return build_index(
             IndexRow(key, tuple(MemberRange.of(part.member, part.offset, part.data) for part in parts), {})
             for key, parts in group_members(iterate_members(stream, str(url), "r:"), str(url))
         )
 
 
-def iterate_samples(stream: IO[bytes], where: str) -> Iterator[Sample]:
+def open_tar(url: Path | str, options: Mapping[str, Any] | None = None) -> Any:
+    """The tar as a binary stream, to be closed by the caller. Raises UsageError when there is none."""
+    store, name = open_url(url, options)
+    try:
+        return store.open(name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{url}: no such tar") from None
+
+
+def iterate_samples(stream: Any, where: str) -> Iterator[Sample]:
     """The samples of a tar stream (compressed or not), in the tar's order; grouping and errors as in
     `index_tar`.
     """

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from shards.errors import ShardError, UsageError
 from shards.files import MANIFEST_NAME
-from shards.index import KEY, MEMBERS, iterate_samples, read_table
+from shards.index import KEY, MEMBERS, iterate_samples, open_tar, read_table
 from shards.manifest import Manifest, ShardRecord, read_manifest
 from shards.sample import Sample
-from shards.storage import Store, open_url
+from shards.storage import Store
 
 GAP = 1 << 16  # bytes: ranges closer than this are fetched as one request
 CACHED_INDEXES = 1024  # shards whose index rows stay in memory
@@ -150,12 +150,7 @@ def read_tar(url: Path | str, options: Mapping[str, Any] | None = None) -> Itera
     ShardError for damage, truncation, `..` paths, links, devices and keys whose files are not together;
     UsageError when absent.
     """
-    store, name = open_url(url, options)
-    try:
-        stream = store.open(name)
-    except FileNotFoundError:
-        raise UsageError(f"{url}: no such tar") from None
-    with stream:
+    with open_tar(url, options) as stream:
         yield from iterate_samples(stream, str(url))
 
 

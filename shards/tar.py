@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from shards.errors import ShardError, UsageError
 
@@ -83,7 +83,7 @@ def ending(size: int) -> bytes:
     return bytes(2 * BLOCK) + padding(size + 2 * BLOCK, tarfile.RECORDSIZE)
 
 
-def iterate_members(stream: IO[bytes], where: str, mode: str = "r|*") -> Iterator[TarMember]:
+def iterate_members(stream: Any, where: str, mode: str = "r|*") -> Iterator[TarMember]:
     """The regular files of a tar, in order. `mode`: `r|*` also reads compressed tars, `r:` plain seekable
     ones only.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.errors import ShardError, UsageError, VitruvianError
-from shards.files import MANIFEST_NAME, check_name, discard_temporaries, write_atomic
+from shards.files import MANIFEST_NAME, check_name, discard_temporaries, sweep_temporaries, write_atomic
 from shards.manifest import Manifest, Marker, read_marker, read_markers, remove_marker, write_manifest
 from shards.sample import canonical_json
 
@@ -170,8 +170,7 @@ def close_stage(stage: Stage, units: Iterable[Unit], provenance: Mapping[str, An
     for name in read_markers(stage.out):
         if name not in wanted:
             _delete_shard(stage.out, name)
-    for unit in units:
-        discard_temporaries(stage.out, unit.name)
+    sweep_temporaries(stage.out)
     origin = {"stage": {"name": stage.name, "key": stage.key}, **provenance}
     return write_manifest(stage.out, origin, tuple(left))
 
@@ -292,7 +291,7 @@ def _read_claim(out: Path) -> dict[str, Any] | None:
     path = out / STATE / "claim.json"
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise ShardError(f"{path}: not JSON: {error}; delete {out} and run again") from None
@@ -305,7 +304,7 @@ def _require_empty(out: Path) -> None:
     found = sorted(path.name for path in out.glob("[!.]*"))
     if found:
         raise UsageError(
-            f"{out}: holds files that no stage made ({_first(found)}); choose another --out, or empty it yourself"
+            f"{out}: holds files that no stage made ({_first(found)}); choose another --out or empty it"
         )
 
 

@@ -6,17 +6,17 @@ every byte.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from shards.errors import ShardError, VitruvianError
+from shards.errors import ShardError, UsageError, VitruvianError
 from shards.files import MANIFEST_NAME
 from shards.index import FIXED_SCHEMA, KEY, MEMBERS, index_tar, read_table
-from shards.manifest import Manifest, Marker, ShardRecord, main_file, read_manifest, read_marker
+from shards.manifest import FileRecord, Manifest, Marker, ShardRecord, main_file, read_manifest, read_marker
 from shards.storage import Store
 from shards.tar import BLOCK
 
@@ -36,8 +36,11 @@ class Problem:
     what: str
 
 
+OnFile = Callable[[FileRecord], None]
+
+
 def verify_structure(url: Path | str, options: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """The problems of a dataset (folder or URL), or of a single tar, that show without reading the samples."""
+    """The problems of a dataset (folder or URL), or of one tar, that show without reading the samples."""
     if str(url).endswith(".tar"):
         yield from _check_tar_alone(str(url))
         return
@@ -58,9 +61,12 @@ def verify_structure(url: Path | str, options: Mapping[str, Any] | None = None) 
         yield Problem("key:duplicate", store.url, f"key {key!r} occurs {counts[key]} times")
 
 
-def verify_bytes(url: Path | str, options: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """What `verify_structure` finds, then every file against its sha256; a change is traced to key and
-    member.
+def verify_bytes(
+    url: Path | str, options: Mapping[str, Any] | None = None, on_file: OnFile = lambda record: None
+) -> Iterator[Problem]:
+    """What `verify_structure` finds, then every file against its sha256; a change is traced to its member.
+
+    `on_file` is called with each file's record once its bytes were read (for progress).
     """
     damaged = set()
     for problem in verify_structure(url, options):
@@ -74,7 +80,10 @@ def verify_bytes(url: Path | str, options: Mapping[str, Any] | None = None) -> I
     for shard in manifest.shards:
         for name, record in shard.files.items():
             if store.at(name) not in damaged:
-                yield from _check_digest(store, shard, name, record.sha256)
+                indexed = name.endswith(".tar") and store.at(f"{shard.name}.parquet") not in damaged
+                changes = list(_compare_members(store, shard, name)) if indexed else []
+                yield from changes or _check_digest(store, name, record.sha256)
+            on_file(record)
 
 
 def _check_manifest(store: Store, manifest: Manifest) -> Iterator[Problem]:
@@ -83,7 +92,7 @@ def _check_manifest(store: Store, manifest: Manifest) -> Iterator[Problem]:
     total = sum(shard.samples for shard in manifest.shards)
     if total != manifest.samples:
         yield Problem(
-            "manifest:disagrees", where, f"says {manifest.samples} samples, its shards add up to {total}"
+            "manifest:disagrees", where, f"{manifest.samples} samples, but its shards add up to {total}"
         )
     if manifest.quarantined:
         yield Problem("manifest:incomplete", where, f"quarantined units: {', '.join(manifest.quarantined)}")
@@ -165,17 +174,11 @@ def _check_ends(store: Store, tar: str, index: pa.Table, size: int) -> Iterator[
         )
 
 
-def _check_digest(store: Store, shard: ShardRecord, name: str, expected: str) -> Iterator[Problem]:
-    found = _stream_sha256(store, name)
-    if name.endswith(".tar"):
-        problems = list(_compare_members(store, shard, name))
-        yield from problems
-        if problems:
-            return
-    if found != expected:
-        what = f"sha256 {expected} expected, got {found}"
-        place = "; every member is intact: a header or padding changed" if name.endswith(".tar") else ""
-        yield Problem("bytes:changed", store.at(name), what + place)
+def _check_digest(store: Store, name: str, expected: str) -> Iterator[Problem]:
+    """A whole file against the manifest; a tar's members, if they have an index, were found intact."""
+    if (found := _stream_sha256(store, name)) != expected:
+        place = "; no member's bytes: a header or padding changed" if name.endswith(".tar") else ""
+        yield Problem("bytes:changed", store.at(name), f"sha256 {expected} expected, got {found}{place}")
 
 
 def _compare_members(store: Store, shard: ShardRecord, tar: str) -> Iterator[Problem]:
@@ -212,8 +215,8 @@ def _check_tar_alone(url: str) -> Iterator[Problem]:
     """A tar without a manifest: it must read to its end and hold each key once."""
     try:
         index_tar(url)
-    except FileNotFoundError:
-        yield Problem("file:missing", url, "no such tar")
+    except UsageError as error:
+        yield Problem("file:missing", url, str(error))
     except ShardError as error:
         yield Problem("key:duplicate" if "duplicate key" in str(error) else "tar:damaged", url, str(error))
 

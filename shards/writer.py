@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from shards.errors import UsageError
 from shards.files import check_name, discard_temporaries, temporary_path
@@ -90,7 +90,7 @@ class ShardWriter:
             run=run,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(
