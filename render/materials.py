@@ -1,0 +1,273 @@
+"""Shaders of people: plain `Material` data -> Cycles Principled node trees. All procedural, no image textures.
+
+Shading coordinates: the surface's uv in metres for fabrics and hair, object coordinates elsewhere; per-vertex scalars
+come from `Surface.attributes` by name. Nothing here moves a surface: bump only bends the shading.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from render.people.spec import Material
+from shards.errors import VitruvianError
+from shards.sample import digest_json
+
+
+class Nodes:
+    """A small language for node trees: `nodes.add(type, {property: value}, {input: value or socket})`."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        tree.nodes.clear()
+
+    def add(self, kind: str, inputs: dict[str | int, Any] | None = None, **properties: Any) -> Any:
+        """A node with properties set and inputs filled: a socket is linked, anything else is the default value."""
+        node = self.tree.nodes.new(kind)
+        for name, value in properties.items():
+            setattr(node, name, value)
+        for key, value in (inputs or {}).items():
+            if hasattr(value, "is_output"):
+                self.tree.links.new(value, node.inputs[key])
+            else:
+                node.inputs[key].default_value = value
+        return node
+
+    def math(self, operation: str, a: Any, b: Any = 0.0, c: Any = 0.0) -> Any:
+        """A scalar function of one to three sockets or numbers."""
+        return self.add("ShaderNodeMath", {0: a, 1: b, 2: c}, operation=operation).outputs[0]
+
+    def mix(self, factor: Any, a: Any, b: Any, blend: str = "MIX") -> Any:
+        """Colour mix; colours are RGB triples or sockets."""
+        node = self.add("ShaderNodeMix", data_type="RGBA", blend_type=blend, clamp_factor=True)
+        for index, value in ((0, factor), (6, a), (7, b)):
+            if hasattr(value, "is_output"):
+                self.tree.links.new(value, node.inputs[index])
+            else:
+                node.inputs[index].default_value = value if index == 0 else (*value, 1.0)
+        return node.outputs[2]
+
+    def ramp(self, value: Any, low: float, high: float) -> Any:
+        """Smooth step from 0 at `low` to 1 at `high`."""
+        node = self.add("ShaderNodeMapRange", {0: value, 1: low, 2: high}, interpolation_type="SMOOTHSTEP")
+        return node.outputs[0]
+
+    def noise(self, vector: Any, scale: float, detail: float = 2.0, seed: float = 0.0) -> Any:
+        """Noise in 0..1; `seed` is the fourth coordinate."""
+        node = self.add(
+            "ShaderNodeTexNoise",
+            {"Vector": vector, "Scale": scale, "Detail": detail, "W": float(seed)},
+            noise_dimensions="4D",
+        )
+        return node.outputs[0]
+
+    def attribute(self, name: str) -> Any:
+        """A per-vertex scalar of the surface (0 where the surface has none of that name)."""
+        return self.add("ShaderNodeAttribute", attribute_name=name).outputs["Fac"]
+
+    def bump(self, height: Any, distance: float, strength: float = 1.0) -> Any:
+        """Shading normal from a height in 0..1 of `distance` metres."""
+        return self.add(
+            "ShaderNodeBump", {"Height": height, "Distance": distance, "Strength": strength}
+        ).outputs[0]
+
+    def surface(self, **inputs: Any) -> None:
+        """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces."""
+        values = {
+            name.replace("_", " "): (*value, 1.0) if isinstance(value, tuple | list) and len(value) == 3 and name.endswith("Color") else value
+            for name, value in inputs.items()
+        }  # fmt: skip
+        shader = self.add("ShaderNodeBsdfPrincipled", values)
+        self.add("ShaderNodeOutputMaterial", {"Surface": shader.outputs[0]})
+
+
+def build_material(material: Material) -> Any:
+    """The bpy material of a plain one; equal data gives the same datablock while it lives.
+
+    Raises VitruvianError for an unknown kind.
+    """
+    import bpy
+
+    if material.kind not in BUILDERS:
+        raise VitruvianError(
+            f"materials: unknown kind {material.kind!r}; expected one of {sorted(BUILDERS)}"
+        )
+    name = f"{material.kind}-{digest_json({'kind': material.kind, 'params': dict(material.params)})[:16]}"
+    if name in bpy.data.materials:
+        return bpy.data.materials[name]
+    made = bpy.data.materials.new(name)
+    made.use_nodes = True
+    made.cycles.use_bump_map_correction = False
+    BUILDERS[material.kind](Nodes(made.node_tree), dict(material.params))
+    return made
+
+
+def _object_coordinates(nodes: Nodes) -> Any:
+    return nodes.add("ShaderNodeTexCoord").outputs["Object"]
+
+
+def _uv(nodes: Nodes) -> Any:
+    return nodes.add("ShaderNodeUVMap").outputs[0]
+
+
+def _skin(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Tone with mottling, flush where `flush`, lips, freckles, shaved-hair shade, nails; pores as bump; subsurface."""
+    where, seed = _object_coordinates(nodes), p["seed"] % 997
+    tone = tuple(p["tone"])
+    dark = tuple(0.72 * c for c in tone)
+    light = tuple(min(1.0, 1.12 * c) for c in tone)
+    flushed = (min(1.0, tone[0] * 1.08), tone[1] * 0.70, tone[2] * 0.72)
+    colour = nodes.mix(nodes.ramp(nodes.noise(where, 14.0, 4.0, seed), 0.35, 0.7), dark, light)
+    colour = nodes.mix(0.55, colour, tone)
+    patchy = nodes.ramp(nodes.noise(where, 9.0, 3.0, seed + 3), 0.25, 0.75)
+    flush = nodes.math("MULTIPLY", nodes.attribute("flush"), nodes.math("MULTIPLY_ADD", patchy, 0.5, 0.5))
+    colour = nodes.mix(nodes.math("MULTIPLY", flush, float(p["redness"])), colour, flushed)
+    freckle = nodes.ramp(nodes.noise(where, 260.0, 1.0, seed + 5), 0.62, 0.7)
+    face = nodes.math("MULTIPLY", nodes.attribute("face"), float(p["freckles"]) * 0.6)
+    colour = nodes.mix(nodes.math("MULTIPLY", freckle, face), colour, (tone[0] * 0.6, tone[1] * 0.45, tone[2] * 0.4))
+    colour = nodes.mix(nodes.attribute("shade"), colour, tuple(p["shade"]))
+    colour = nodes.mix(nodes.attribute("nails"), colour, (tone[0] * 0.9 + 0.08, tone[1] * 0.8 + 0.06, tone[2] * 0.8 + 0.06))
+    colour = nodes.mix(nodes.attribute("lips"), colour, tuple(p["lips"]))
+    colour = nodes.mix(nodes.attribute("inside"), colour, (0.16, 0.03, 0.03))
+    pores = nodes.noise(where, 900.0, 1.0, seed + 9)
+    lines = nodes.math("MULTIPLY", nodes.noise(where, 70.0, 4.0, seed + 11), 1.0 + 3.0 * float(p["wrinkles"]))
+    height = nodes.math("MULTIPLY_ADD", lines, 0.6, pores)
+    shiny = nodes.math("MULTIPLY_ADD", nodes.attribute("lips"), -0.14, float(p["roughness"]))
+    rough = nodes.math("MULTIPLY_ADD", nodes.noise(where, 40.0, 2.0, seed + 13), 0.16, nodes.math("ADD", shiny, -0.08))
+    nodes.surface(
+        Base_Color=colour, Roughness=rough, Normal=nodes.bump(height, 0.0005, 0.5), Specular_IOR_Level=0.42,
+        Subsurface_Weight=0.22, Subsurface_Radius=(1.0, 0.35, 0.18), Subsurface_Scale=0.006,
+    )  # fmt: skip
+
+
+def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
+    """(colour, fine height) of a fabric; uv in metres."""
+    colour, accent, scale = tuple(p["colour"]), tuple(p["accent"]), float(p["scale"])
+    turned = nodes.add(
+        "ShaderNodeMapping", {"Vector": uv, "Rotation": (0.0, 0.0, float(p["angle"]) * 0.0174532925)}
+    ).outputs[0]
+    split = nodes.add("ShaderNodeSeparateXYZ", {0: turned})
+    u, v = split.outputs[0], split.outputs[1]
+
+    def wave(axis: Any, period: float) -> Any:
+        return nodes.math("MULTIPLY_ADD", nodes.math("SINE", nodes.math("MULTIPLY", axis, 6.2831853 / period)), 0.5, 0.5)
+
+    weave = nodes.math("MAXIMUM", wave(u, 0.0016), wave(v, 0.0016))
+    style = p["pattern"]
+    if style == "stripes":
+        return nodes.mix(nodes.ramp(wave(v, scale), 0.46, 0.54), colour, accent), weave
+    if style == "checks":
+        across, along = nodes.ramp(wave(u, scale), 0.55, 0.62), nodes.ramp(wave(v, scale), 0.55, 0.62)
+        thin = nodes.ramp(wave(v, scale * 0.5), 0.96, 0.985)
+        base = nodes.mix(nodes.math("MULTIPLY_ADD", across, 0.5, nodes.math("MULTIPLY", along, 0.5)), colour, accent)
+        return nodes.mix(nodes.math("MULTIPLY", thin, 0.6), base, tuple(0.5 * c for c in accent)), weave
+    if style == "print":
+        cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.85})
+        dots = nodes.ramp(cells.outputs["Distance"], 0.36, 0.32)
+        return nodes.mix(dots, colour, accent), weave
+    if style == "knit":
+        ribs = nodes.math("MULTIPLY_ADD", wave(u, scale), 0.7, nodes.math("MULTIPLY", wave(v, scale * 0.7), 0.3))
+        return nodes.mix(nodes.math("MULTIPLY", ribs, 0.35), colour, tuple(0.45 * c for c in colour)), ribs
+    if style == "denim":
+        twill = wave(nodes.math("ADD", u, v), 0.0022)
+        worn = nodes.ramp(nodes.noise(turned, 7.0, 3.0, p["seed"] % 991), 0.4, 0.75)
+        faded = nodes.mix(nodes.math("MULTIPLY", worn, 0.45), colour, tuple(min(1.0, 0.25 + 1.3 * c) for c in colour))
+        return nodes.mix(nodes.math("MULTIPLY", twill, 0.3), faded, tuple(min(1.0, c + 0.25) for c in colour)), twill
+    return nodes.mix(nodes.math("MULTIPLY", nodes.noise(turned, 30.0, 3.0, p["seed"] % 991), 0.18), colour, tuple(0.6 * c for c in colour)), weave
+
+
+def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
+    """A woven, knitted or twilled cloth with wrinkles as bump, darker in folds (`fold`) and sewn hems (`seam`)."""
+    uv = _uv(nodes)
+    colour, fine = _pattern(nodes, p, uv)
+    where, seed = _object_coordinates(nodes), p["seed"] % 983
+    stretched = nodes.add("ShaderNodeMapping", {"Vector": where, "Scale": (1.0, 1.0, 0.7)}).outputs[0]
+    creases = nodes.noise(stretched, 9.0, 4.0, seed)
+    ridged = nodes.math("ABSOLUTE", nodes.math("ADD", creases, -0.5))
+    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("seam"), 0.5), colour, tuple(0.45 * c for c in p["colour"]))
+    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("fold"), 0.4), colour, tuple(0.4 * c for c in p["colour"]))
+    wrinkled = nodes.bump(ridged, 0.016, 0.6)
+    node = nodes.add("ShaderNodeBump", {"Height": fine, "Distance": 0.0006 if p["pattern"] != "knit" else 0.002, "Strength": 0.5, "Normal": wrinkled})
+    nodes.surface(
+        Base_Color=colour, Roughness=float(p["roughness"]), Normal=node.outputs[0], Specular_IOR_Level=0.25,
+        Sheen_Weight=0.25 if p["pattern"] in ("knit", "plain") else 0.08, Sheen_Roughness=0.5,
+    )  # fmt: skip
+
+
+def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
+    where = _object_coordinates(nodes)
+    cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": where, "Scale": 420.0})
+    worn = nodes.ramp(nodes.noise(where, 25.0, 3.0, p["seed"] % 977), 0.5, 0.8)
+    colour = nodes.mix(nodes.math("MULTIPLY", worn, 0.3), tuple(p["colour"]), tuple(min(1.0, 0.03 + 1.5 * c) for c in p["colour"]))
+    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("seam"), 0.6), colour, tuple(0.4 * c for c in p["colour"]))
+    nodes.surface(
+        Base_Color=colour, Roughness=float(p["roughness"]), Specular_IOR_Level=0.5,
+        Normal=nodes.bump(cells.outputs["Distance"], 0.0004, 0.5),
+    )  # fmt: skip
+
+
+def _rubber(nodes: Nodes, p: dict[str, Any]) -> None:
+    where = _object_coordinates(nodes)
+    dirt = nodes.ramp(nodes.noise(where, 30.0, 4.0, p["seed"] % 971), 0.45, 0.8)
+    colour = nodes.mix(nodes.math("MULTIPLY", dirt, 0.5), tuple(p["colour"]), tuple(0.5 * c for c in p["colour"]))
+    nodes.surface(Base_Color=colour, Roughness=0.75, Specular_IOR_Level=0.35)
+
+
+def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Locks: streaks along v of the uv (u across the lock, metres), darker at the root, some grey strands."""
+    uv = _uv(nodes)
+    split = nodes.add("ShaderNodeSeparateXYZ", {0: uv})
+    streaky = nodes.add(
+        "ShaderNodeCombineXYZ", {0: nodes.math("MULTIPLY", split.outputs[0], 1.0), 1: nodes.math("MULTIPLY", split.outputs[1], 0.04)}
+    ).outputs[0]  # fmt: skip
+    fine = nodes.noise(streaky, 1400.0, 2.0, p["seed"] % 967)
+    broad = nodes.noise(streaky, 300.0, 2.0, p["seed"] % 953)
+    base = tuple(p["colour"])
+    colour = nodes.mix(nodes.ramp(fine, 0.3, 0.7), tuple(0.45 * c for c in base), tuple(min(1.0, 1.7 * c) for c in base))
+    tint = nodes.attribute("tint")
+    colour = nodes.mix(nodes.math("MULTIPLY", tint, 0.5), colour, tuple(0.45 * c for c in base))
+    grey = nodes.ramp(nodes.math("MULTIPLY_ADD", broad, 0.5, nodes.math("MULTIPLY", fine, 0.5)), 0.72 - 0.55 * float(p["grey"]), 0.78 - 0.5 * float(p["grey"]))
+    colour = nodes.mix(nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.42, 0.41, 0.40))
+    nodes.surface(
+        Base_Color=colour, Roughness=0.42, Specular_IOR_Level=0.45, Anisotropic=0.6,
+        Normal=nodes.bump(fine, 0.0012, 0.8), Sheen_Weight=0.1,
+    )  # fmt: skip
+
+
+def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
+    """`radial`: 0 at the middle of the pupil, 1 at the limbus, more on the white."""
+    radial = nodes.attribute("radial")
+    angle = nodes.attribute("angle")
+    fibres = nodes.add("ShaderNodeCombineXYZ", {0: nodes.math("MULTIPLY", angle, 9.0), 1: nodes.math("MULTIPLY", radial, 1.2)}).outputs[0]
+    streak = nodes.noise(fibres, 6.0, 3.0, 1.0)
+    iris = nodes.mix(nodes.ramp(streak, 0.35, 0.7), tuple(0.5 * c for c in p["iris"]), tuple(min(1.0, 1.8 * c) for c in p["iris"]))
+    ring = nodes.ramp(radial, 0.8, 1.0)
+    iris = nodes.mix(nodes.math("MULTIPLY", ring, 0.85), iris, tuple(0.15 * c for c in p["iris"]))
+    pupil = nodes.ramp(radial, float(p["pupil"]) * 0.92, float(p["pupil"]) * 1.08)
+    iris = nodes.mix(pupil, (0.002, 0.002, 0.002), iris)
+    veins = nodes.ramp(nodes.noise(_object_coordinates(nodes), 160.0, 4.0, 2.0), 0.52, 0.72)
+    white = nodes.mix(nodes.math("MULTIPLY", veins, 0.35), (0.62, 0.585, 0.55), (0.52, 0.30, 0.26))
+    nodes.surface(
+        Base_Color=nodes.mix(nodes.ramp(radial, 0.97, 1.1), iris, white), Roughness=0.3, Coat_Weight=1.0,
+        Coat_Roughness=0.02, Specular_IOR_Level=0.4,
+    )  # fmt: skip
+
+
+def _teeth(nodes: Nodes, p: dict[str, Any]) -> None:
+    nodes.surface(Base_Color=tuple(p["colour"]), Roughness=0.25, Subsurface_Weight=0.15, Subsurface_Radius=(0.6, 0.5, 0.4), Subsurface_Scale=0.003)
+
+
+def _tongue(nodes: Nodes, p: dict[str, Any]) -> None:
+    bumpy = nodes.noise(_object_coordinates(nodes), 500.0, 2.0, 3.0)
+    nodes.surface(Base_Color=tuple(p["colour"]), Roughness=0.35, Normal=nodes.bump(bumpy, 0.0006))
+
+
+BUILDERS: dict[str, Callable[[Nodes, dict[str, Any]], None]] = {
+    "skin": _skin,
+    "fabric": _fabric,
+    "leather": _leather,
+    "rubber": _rubber,
+    "hair": _hair,
+    "eye": _eye,
+    "teeth": _teeth,
+    "tongue": _tongue,
+}
+"""Material kind -> what fills its node tree from the parameters."""

@@ -1,0 +1,7 @@
+"""Procedural people: a frozen `PersonSpec` in, plain meshes with labels and 3-D keypoints out. No bpy here."""
+
+from render.people.build import build_person
+from render.people.sampling import sample_person
+from render.people.spec import Material, Person, PersonSpec, Surface
+
+__all__ = ["Material", "Person", "PersonSpec", "Surface", "build_person", "sample_person"]

@@ -1,0 +1,60 @@
+"""`build_person`: body, clothes, hair and face of a `PersonSpec` as plain surfaces standing on the ground."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from render.people.body import BodyModel, Shape, Skeleton, body_model, pose_skeleton, shape_body, skin
+from render.people.keypoints import coco_keypoints, named_joints
+from render.people.looks import skin_material
+from render.people.mesh import compact, vertex_normals
+from render.people.parts import body_face_parts
+from render.people.spec import Person, PersonSpec, Surface
+
+GRID = 1e-6  # metres; vertices are rounded to it
+
+
+def build_person(spec: PersonSpec) -> Person:
+    """The person that `spec` describes; a pure function of it, byte for byte.
+
+    Returns surfaces in world metres (z up, ground at 0, facing -y before the pose turns them), with exact part ids.
+    """
+    model = body_model()
+    shape = shape_body(spec.phenotype, spec.face, model)
+    skeleton = pose_skeleton(shape, spec.pose, model)
+    posed = skin(shape.vertices, model.weights, model.weight_bones, skeleton)
+    surfaces = [_body_surface(spec, posed, model)]
+    body = posed[np.unique(model.quads["body"])]
+    ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
+    offset = np.array([0.0, 0.0, -ground])
+    upright = shape.vertices[np.unique(model.quads["body"]), 2]
+    del body
+    return Person(
+        surfaces=tuple(_placed(s, offset) for s in surfaces),
+        keypoints=coco_keypoints(posed, skeleton, model) + offset,
+        height=float(upright.max() - upright.min()),
+        joints={name: at + offset for name, at in named_joints(skeleton, model).items()},
+    )
+
+
+def _placed(surface: Surface, offset: np.ndarray) -> Surface:
+    return replace(surface, vertices=np.round((surface.vertices + offset) / GRID) * GRID)
+
+
+def _body_surface(spec: PersonSpec, posed: np.ndarray, model: BodyModel) -> Surface:
+    faces = model.faces("body")
+    used, local = compact(faces, len(posed))
+    vertices = posed[used]
+    return Surface(
+        name="body",
+        vertices=vertices,
+        faces=local,
+        normals=vertex_normals(vertices, local),
+        uv=model.face_uv("body"),
+        part_ids=body_face_parts(),
+        material=skin_material(spec.skin, spec.hair),
+        attributes={"lips": model.masks["lips"][used]},
+    )
+
+
+__all__ = ["Shape", "Skeleton", "build_person"]
