@@ -115,7 +115,8 @@ def plan_select(annotations: Path, config: SelectConfig) -> Job:
     if manifest.quarantined:
         raise UsageError(
             f"{annotations}: {len(manifest.quarantined)} units in quarantine "
-            f"({manifest.quarantined[0]}, ...): their inputs have no row; repair or remove them from the pool and run annotate again"
+            f"({manifest.quarantined[0]}, ...): their inputs have no row; "
+            "repair or remove them from the pool and run annotate again"
         )
     unit = Unit(DECISIONS_NAME, {}, {"annotations": manifest.digest})
     # The whole room is the code: select takes seconds, so there is nothing to save by being subtle.

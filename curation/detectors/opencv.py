@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from pydantic import Field
 
 from curation.boxes import RGB, Boxes, clip, make_boxes, merge
@@ -23,20 +22,22 @@ from shards.config import Config
 from shards.files import sha256_file
 
 FRONTAL, PROFILE = "haarcascade_frontalface_alt2.xml", "haarcascade_profileface.xml"
-_BODY_MARGIN = (
-    0.08  # of the HOG window's width and height, on each side: empty by construction (16 of 64, 128 px)
-)
-_PAD = 32  # pixels of repeated border, so that a body that touches the edge still has its window's margin
+_BODY_MARGIN = (0.12, 0.08)  # of the HOG window's width and height, on each side: background by training
+_WINDOW = (64, 128)  # px: width and height of the HOG window
+_PAD = 32  # px of repeated border, so that a body that touches the edge still has its window's margin
 _SAME_PERSON = 0.5  # share of the smaller box
-
-Gray = UInt8[np.ndarray, "height width"]
 
 
 class OpenCVConfig(Config):
-    """How hard to look. Lengths in pixels."""
+    """How hard to look. Lengths in pixels.
 
-    min_side: int = Field(default=512, ge=128, description="smaller images are enlarged to this longer side")
-    max_side: int = Field(default=1280, ge=256, description="larger images are reduced to this longer side")
+    Upright bodies of at least 128 px are within reach in images of up to `body_max_side`, beyond it of a tenth
+    of the longer side; faces of `min_face / face_side` (8 %) of the longer side.
+    """
+
+    body_min_side: int = Field(default=512, ge=128, description="smaller images are enlarged to it")
+    body_max_side: int = Field(default=1280, ge=256, description="larger images are reduced to it")
+    face_side: int = Field(default=400, ge=128, description="faces are sought at this size")
     min_face: int = Field(default=32, ge=20, description="smallest face, after resizing")
     floor: float = Field(default=0.05, ge=0, le=1, description="boxes with a lower score are not reported")
 
@@ -63,41 +64,39 @@ class OpenCVDetector:
 
     def _detect_one(self, image: RGB) -> Boxes:
         height, width = image.shape[:2]
-        small, scale = _fit(image, self.config.min_side, self.config.max_side)
-        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        found = [*self._bodies(small), *self._faces(gray)]
-        boxes = make_boxes(
-            [
-                ([corner / scale for corner in xyxy], score)
-                for xyxy, score in found
-                if score >= self.config.floor
-            ]
-        )
+        found = [*self._bodies(image), *self._faces(image)]
+        boxes = make_boxes([(xyxy, score) for xyxy, score in found if score >= self.config.floor])
         return merge(clip(boxes, width, height), _SAME_PERSON)
 
-    def _bodies(self, image: RGB) -> Iterator[tuple[list[float], float]]:
+    def _bodies(self, full: RGB) -> Iterator[tuple[list[float], float]]:
+        image, scale = _fit(full, self.config.body_min_side, self.config.body_max_side)
         padded = cv2.copyMakeBorder(image, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
+        if padded.shape[1] < _WINDOW[0] or padded.shape[0] < _WINDOW[1]:
+            return
         windows, margins = self._hog.detectMultiScale(
             padded, hitThreshold=0.0, winStride=(8, 8), padding=(0, 0), scale=1.1, groupThreshold=2.0
         )
         for (x, y, width, height), margin in zip(windows, np.ravel(margins), strict=True):
-            dx, dy = width * _BODY_MARGIN * 1.5, height * _BODY_MARGIN
+            dx, dy = width * _BODY_MARGIN[0], height * _BODY_MARGIN[1]
             left, top = x - _PAD + dx, y - _PAD + dy
             box = [left, top, left + width - 2 * dx, top + height - 2 * dy]
-            yield [float(corner) for corner in box], 1 / (1 + math.exp(-4 * (float(margin) - 1)))
+            yield [float(corner) / scale for corner in box], 1 / (1 + math.exp(-4 * (float(margin) - 1)))
 
-    def _faces(self, gray: Gray) -> Iterator[tuple[list[float], float]]:
+    def _faces(self, full: RGB) -> Iterator[tuple[list[float], float]]:
+        image, scale = _fit(full, self.config.face_side, self.config.face_side)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         width = gray.shape[1]
-        for cascade, image, mirrored in (
+        for cascade, view, mirrored in (
             (self._frontal, gray, False),
             (self._profile, gray, False),
             (self._profile, np.ascontiguousarray(gray[:, ::-1]), True),
         ):
             smallest = (self.config.min_face, self.config.min_face)
-            faces, votes = cascade.detectMultiScale2(image, scaleFactor=1.1, minNeighbors=3, minSize=smallest)
+            faces, votes = cascade.detectMultiScale2(view, scaleFactor=1.1, minNeighbors=3, minSize=smallest)
             for (x, y, side, _), count in zip(faces, np.ravel(votes), strict=True):
-                left = float(width - x - side if mirrored else x)
-                yield _head_and_shoulders(left, float(y), float(side)), 1 - math.exp(-float(count) / 12)
+                left = width - x - side if mirrored else x
+                square = [float(length) / scale for length in (left, y, side)]
+                yield _head_and_shoulders(*square), 1 - math.exp(-float(count) / 12)
 
     @cached_property
     def _hog(self) -> Any:

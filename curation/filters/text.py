@@ -2,10 +2,11 @@
 of rapidocr.
 
 Detection only: what the text says is never read. The network takes a lone dark object for a huge glyph, so
-only boxes thinner than MAX_LINE of the image's shorter side count as text.
+only boxes thinner than MAX_LINE times the square root of the image's area count as text.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from shards.config import Config
 from shards.errors import VitruvianError
 from shards.files import sha256_file
 
-MAX_LINE = 0.25
+MAX_LINE = 0.3
 REASON = "text:area"
 
 
@@ -51,7 +52,11 @@ class TextDetector:
         size = (max(32, round(width * scale)), max(32, round(height * scale)))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = cv2.resize(image, size, interpolation=method)
-        lines = [line for line in self._lines(small) if _thickness(line[0]) <= MAX_LINE * min(size)]
+        lines = [
+            line
+            for line in self._lines(small)
+            if _thickness(line[0]) <= MAX_LINE * math.sqrt(size[0] * size[1])
+        ]
         back = np.array([width / size[0], height / size[1]], np.float32)
         boxes = make_boxes([(_bounds(corners * back), score) for corners, score in lines])
         return _covered([corners for corners, _ in lines], size), boxes
