@@ -35,7 +35,7 @@ from train.engine.distributed import World, open_world, shard
 from train.engine.loop import LoopConfig, fit
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
-from train.engine.telemetry import Progress, Report, read_log
+from train.engine.telemetry import Progress, Report, TensorBoard, read_log
 from train.models.initial import initialise
 from train.models.mae import MAE, MAEConfig, Prediction, reconstruct, training_flops
 
@@ -254,10 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="dataset: folder or URL with a manifest.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--replace", action="store_true", help="delete another run found in --out")
+    parser.add_argument("--tensorboard", action="store_true", help="also write events to OUT/events")
     given = parser.parse_args(arguments)
     try:
         config = load_config(given.config, PretrainConfig, given.section)
-        result = pretrain(config, given.data, given.out, print_progress, replace=given.replace)
+        report = TensorBoard(given.out / "events", print_progress) if given.tensorboard else print_progress
+        result = pretrain(config, given.data, given.out, report, replace=given.replace)
     except VitruvianError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2 if isinstance(error, UsageError) else 1

@@ -6,7 +6,7 @@ key), so neither workers nor ranks nor a restart change what a sample becomes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ Batch = dict[str, Any]
 Maker = Callable[[Sample, np.random.Generator], Example]
 
 
+@runtime_checkable
 class Source(Protocol):
     """What the training loop needs of data."""
 

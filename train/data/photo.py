@@ -94,7 +94,7 @@ def central_box(size: tuple[int, ...], target: tuple[int, int]) -> tuple[int, in
 
 def to_tensor(picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
     """Channels first, without changing the memory's order (the fast resize wants channels last)."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
 
 
 def resize(image: UInt8[Tensor, "3 _ _"], size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:

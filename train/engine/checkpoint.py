@@ -7,10 +7,11 @@ file with timm's names whose header also holds the encoder's configuration: the 
 rebuild the model.
 """
 
-import os
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from shards.errors import VitruvianError
+from shards.files import flush
 from train.engine.distributed import World, whole
 from train.models.initial import assign
 from train.models.vit import ViT, ViTConfig, resize_positions
@@ -51,7 +53,8 @@ class Checkpoints:
         self.world.barrier()
         weights, moments = get_state_dict(model, optimizer)
         state = {"model": weights, "optimizer": moments}
-        state_dict_saver.save(state, checkpoint_id=temporary, no_dist=_alone())
+        with _quiet():
+            state_dict_saver.save(state, checkpoint_id=temporary, no_dist=_alone())
         if self.world.is_main:
             self._commit(temporary, final)
         self.world.barrier()
@@ -65,7 +68,8 @@ class Checkpoints:
             return 0
         weights, moments = get_state_dict(model, optimizer)
         state: dict[str, Any] = {"model": weights, "optimizer": moments}
-        state_dict_loader.load(state, checkpoint_id=self._path(steps[-1]), no_dist=_alone())
+        with _quiet():
+            state_dict_loader.load(state, checkpoint_id=self._path(steps[-1]), no_dist=_alone())
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         return steps[-1]
 
@@ -75,7 +79,7 @@ class Checkpoints:
     def _commit(self, temporary: Path, final: Path) -> None:
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _sync_folder(self.folder)
+        flush(self.folder)
         for step in self.steps()[: -self.keep]:
             shutil.rmtree(self._path(step))
 
@@ -84,12 +88,12 @@ def _alone() -> bool:
     return not dist.is_initialized()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns about `no_dist`, although it was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def fit(
     world: World,
     folder: Path,
     report: Report = lambda progress: None,
-    flops_per_image: float | None = None,
+    flops_per_image: int | None = None,
 ) -> None:
     """Train `model` (on its device, already sharded) until `loop.steps` steps are done.
 
@@ -180,7 +180,7 @@ class _Recorder:
     """Turns steps into log lines, every `log_every` steps and at the end."""
 
     def __init__(
-        self, folder: Path, start: int, loop: LoopConfig, world: World, report: Report, flops: float | None
+        self, folder: Path, start: int, loop: LoopConfig, world: World, report: Report, flops: int | None
     ) -> None:
         self.loop, self.world, self.report, self.flops = loop, world, report, flops
         self.log = Log(folder, start) if world.is_main else None

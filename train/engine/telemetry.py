@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,14 @@ class TensorBoard:
     """A report that writes TensorBoard events to `folder`, chained before `then`."""
 
     def __init__(self, folder: Path, then: Report) -> None:
+        self.folder, self.then = folder, then
+
+    @cached_property
+    def writer(self) -> Any:
+        """Opened at the first report, when the run has claimed its folder."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder))
-        self.then = then
+        return SummaryWriter(str(self.folder))
 
     def __call__(self, progress: Progress) -> None:
         for name, value in asdict(progress).items():

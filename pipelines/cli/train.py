@@ -1,0 +1,95 @@
+"""`vitruvian pretrain`, `finetune`, `evaluate`: thin verbs over the train room."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Pretrain, fine-tune and evaluate.")
+
+Config = Annotated[Path, typer.Option("--config", help="YAML file.")]
+Data = Annotated[str, typer.Option("--data", help="Dataset: a folder or fsspec URL with a manifest.json.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of this run.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Delete another configuration's run found in --out.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Task = Annotated[str, typer.Argument(help="pose, parts, depth or normal.")]
+
+
+@app.command()
+def pretrain(
+    config: Config,
+    data: Data,
+    out: Out,
+    section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "pretrain",
+    nproc: Annotated[
+        int, typer.Option("--nproc", min=1, help="Ranks on this machine, through torchrun.")
+    ] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events to OUT/events.")
+    ] = False,
+    replace: Replace = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain a masked autoencoder on the pictures of a dataset; killed, it resumes; finished, it says so."""
+    from shards.config import load_config
+    from train.engine.telemetry import TensorBoard
+    from train.pretrain import PretrainConfig
+    from train.pretrain import pretrain as run
+
+    settings = load_config(config, PretrainConfig, section)
+    if nproc > 1:
+        flags = [flag for flag, wanted in (("--replace", replace), ("--tensorboard", tensorboard)) if wanted]
+        arguments = ["--config", str(config), "--section", section, "--data", data, "--out", str(out), *flags]
+        raise typer.Exit(_torchrun(nproc, "train.pretrain", arguments))
+    with _progress("pretrain", settings.steps, shown=not quiet) as report:
+        wanted = TensorBoard(out / "events", report) if tensorboard else report
+        result = run(settings, data, out, wanted, replace=replace)
+    _say(result.status, out, result.result, json_)
+
+
+def _torchrun(nproc: int, module: str, arguments: list[str]) -> int:
+    """Run `module` on `nproc` ranks; its exit code (torchrun hides a rank's own code: any failure is 1)."""
+    import subprocess
+
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
+    return int(subprocess.run([*launcher, "-m", module, *arguments], check=False).returncode != 0)
+
+
+def _say(status: str, out: Path, result: dict[str, Any], json_: bool) -> None:
+    if json_:
+        typer.echo(json.dumps({"status": status, "out": str(out), **result}))
+    elif status == "unchanged":
+        typer.echo(f"{out}: already finished with this configuration and data; nothing to do")
+    else:
+        typer.echo(f"{out}: finished")
+
+
+@contextmanager
+def _progress(verb: str, steps: int, shown: bool) -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr with loss, rate and time left; yields the report that advances it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(verb),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("", total=steps)
+
+        def report(progress: Any) -> None:
+            text = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
+            bar.update(task, completed=progress.step, description=text)
+
+        yield report

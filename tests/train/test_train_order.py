@@ -1,0 +1,87 @@
+"""The order of samples: a bijection of every epoch, pure, and shuffled as well as chance would."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.data.dataset import step_positions
+from train.data.order import Order, mix, permute
+
+GOLDEN_10 = [(0, 9), (0, 2), (0, 4), (0, 6), (0, 7), (0, 3), (0, 0), (0, 8), (0, 5), (0, 1), (1, 4), (1, 0)]
+GOLDEN_300M = [184408645, 280260237, 269192208]
+
+
+@given(size=st.integers(1, 400), key=st.integers(0, 2**64 - 1))
+def test_permute_is_a_bijection(size: int, key: int) -> None:
+    assert sorted(permute(place, size, key) for place in range(size)) == list(range(size))
+
+
+@given(size=st.integers(1, 10**12), key=st.integers(0, 2**64 - 1), data=st.data())
+def test_permute_stays_inside_at_any_size(size: int, key: int, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, size - 1))
+    assert 0 <= permute(place, size, key) < size
+
+
+@given(samples=st.integers(1, 50), seed=st.integers(0, 2**32), epoch=st.integers(0, 1000))
+def test_every_epoch_visits_every_sample_once(samples: int, seed: int, epoch: int) -> None:
+    order = Order(samples, seed)
+    visits = [order(epoch * samples + place) for place in range(samples)]
+    assert {visited for visited, _ in visits} == {epoch}
+    assert sorted(index for _, index in visits) == list(range(samples))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    first = [Order(100, 0)(p)[1] for p in range(100)]
+    assert first != [Order(100, 0)(p)[1] for p in range(100, 200)]
+    assert first != [Order(100, 1)(p)[1] for p in range(100)]
+
+
+def test_the_order_is_frozen() -> None:
+    """Golden values: a changed order would silently change every run and break every resume."""
+    assert [Order(10, 0)(p) for p in range(12)] == GOLDEN_10
+    assert [Order(300_000_000, 7)(p)[1] for p in (0, 1, 299_999_999)] == GOLDEN_300M
+
+
+def test_places_are_uniform() -> None:
+    """Chi-squared of where place 0 goes over many keys, and of neighbours' distance: both within 5 sigma
+    of chance.
+    """
+    size, keys = 20, 4000
+    landed = Counter(permute(0, size, mix(1, key)) for key in range(keys))
+    distance = Counter(
+        (permute(4, size, mix(2, k)) - permute(3, size, mix(2, k))) % size for k in range(keys)
+    )
+    assert distance.pop(0, 0) == 0
+    for counts, cells in ((landed, size), (distance, size - 1)):
+        expected = keys / cells
+        chi2 = sum((counts[cell] - expected) ** 2 / expected for cell in range(size) if cell in counts)
+        assert abs(chi2 - (cells - 1)) < 5 * math.sqrt(2 * (cells - 1))
+
+
+def test_empty_data_and_places_outside_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Order(0, 0)
+    with pytest.raises(ValueError, match="place"):
+        permute(5, 5, 0)
+
+
+@given(
+    share=st.integers(1, 4), accumulate=st.integers(1, 3), world=st.integers(1, 4), start=st.integers(0, 20)
+)
+def test_a_step_covers_the_same_positions_in_the_same_order_at_any_world_size(
+    share: int, accumulate: int, world: int, start: int
+) -> None:
+    batch = share * accumulate * world
+    ranks = [list(step_positions(start, start + 3, batch, accumulate, rank, world)) for rank in range(world)]
+    for step in range(3):
+        micro = slice(step * accumulate, (step + 1) * accumulate)
+        positions = [p for rank in ranks for part in rank[micro] for p in part]
+        assert positions == list(range((start + step) * batch, (start + step + 1) * batch))
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        next(step_positions(0, 1, 6, 2, 0, 2))
