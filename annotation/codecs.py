@@ -7,6 +7,7 @@ anything is decoded, and only the pixel format that the encoder writes is accept
 import io
 import math
 import struct
+import tokenize
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ _NORMAL_ZERO = 32768
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_FLAGS = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 _GRAY, _RGB = 0, 2  # PNG colour types
-_PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
+_PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 class DecodeError(VitruvianError):
@@ -118,8 +119,9 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray,
     """Any photograph or picture file -> RGB, upright as its EXIF orientation says.
 
     Transparent pixels are shown over white, 16-bit greys lose their low byte, animations give their first
-    frame. Raises DecodeError (its `reason` says which way), in particular for more than `max_pixels` pixels,
-    which are read from the header before any pixel is decoded.
+    frame. A file that ends after its last pixel is accepted. Raises DecodeError (its `reason` says which
+    way), in particular for more than `max_pixels` pixels, which are read from the header before any pixel is
+    decoded.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_PHOTO_FORMATS) as image:
@@ -156,7 +158,7 @@ def decode_keypoints(data: bytes) -> Float32[np.ndarray, "people points 4"]:
         if version != (1, 0):
             raise ValueError(f"npy version {version}")
         header = np.lib.format.read_array_header_1_0(buffer)  # type: ignore[no-untyped-call]
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise DecodeError("corrupt", f"keypoints: expected an npy file (version 1.0); {error}") from error
     (shape, column_major, dtype), body = header, data[buffer.tell() :]
     if dtype != np.dtype("<f4") or len(shape) != 3 or shape[2] != 4 or column_major or min(shape) < 0:

@@ -81,7 +81,7 @@ def overlay_parts(
 
 def parts_legend(
     parts: UInt8[np.ndarray, "height width"], classes: int, height: int
-) -> UInt8[np.ndarray, "height legend 3"]:
+) -> UInt8[np.ndarray, "_ _ 3"]:
     """A white strip of `height` px naming the classes that occur, the largest first; put it beside the
     picture.
 

@@ -65,7 +65,7 @@ def test_axes_are_opencv_x_right_y_down_z_forward() -> None:
 
 
 def test_the_centre_of_the_top_left_pixel_is_zero_zero() -> None:
-    """A camera that looks at the middle of a 2 x 2 image has its principal point between the pixels, at 0.5."""
+    """The middle of a 2 x 2 image lies between the pixels, at 0.5."""
     camera = Camera(np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]), np.eye(4), 2, 2)
     assert camera.project(np.array([[0.0, 0, 1]]))[0, :2].tolist() == [0.5, 0.5]
     edge = np.array([[-0.5, -0.5], [1.49, 1.49], [1.5, 0.0], [0.0, -0.51], [np.nan, 0.0]])
@@ -129,7 +129,7 @@ def test_flip_mirrors_pixels_and_keeps_the_world(camera: Camera, seed: int) -> N
     ("width", "height", "interpolation"), [(14, 20, cv2.INTER_AREA), (56, 80, cv2.INTER_LINEAR)]
 )
 def test_resize_agrees_with_opencv(width: int, height: int, interpolation: int) -> None:
-    """A bright spot stays on the projection of its point when cv2 resamples the image (centroid, sub-pixel)."""
+    """A bright spot stays on the projection of its point when cv2 resamples the image."""
     camera = Camera(np.array([[20.0, 0, 13.5], [0, 20, 19.5], [0, 0, 1]]), np.eye(4), 28, 40)
     point = np.array([[0.11, -0.13, 1.0]])
     spot = np.exp(
