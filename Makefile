@@ -46,7 +46,7 @@ format: setup
 
 bench: setup
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=x, with x in:"; ls benchmarks/*.py; exit 2; }
-	@$(RUN) python benchmarks/$(NAME).py $(ARGS)
+	@$(RUN) python -P benchmarks/$(NAME).py $(ARGS)  # -P: a benchmark may bear its package's name
 
 clean:
 	rm -rf outputs pipelines/*/out

@@ -72,19 +72,22 @@ class Store:
             if self.local is not None:
                 return (self.local / name).stat().st_size
             filesystem, path = self._resolve(name)
-            return int(filesystem.info(path)["size"])
+            size = filesystem.info(path)["size"]
+            return len(self.read(name)) if size is None else int(size)
         except FileNotFoundError:
             return None
 
     def names(self) -> list[str]:
-        """Sorted names of the visible files in the folder; [] when the server cannot list."""
+        """Sorted names of the visible files in the folder; [] over HTTP, which has no listing."""
+        if self.url.startswith(("http://", "https://")):
+            return []
         if self.local is not None:
             found = [entry.name for entry in self.local.iterdir() if entry.is_file()]
         else:
             filesystem, path = self._resolve("")
             try:
                 entries = filesystem.ls(path, detail=True)
-            except (FileNotFoundError, NotImplementedError):
+            except FileNotFoundError:
                 return []
             found = [
                 entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "file"

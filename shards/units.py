@@ -132,11 +132,11 @@ def run_unit(stage: Stage, unit: Unit, work: Work) -> Outcome:
     pass through and cost no attempt. A unit that is already done is not run.
     """
     started = time.monotonic()
-    marker, used, error = _marker(stage, unit), _attempts(stage, unit.name), None
-    if marker is not None:
+    if (marker := _marker(stage, unit)) is not None:
         _clear_attempts(stage, unit.name)
         return _outcome(marker, "skipped", 0, started)
-    for attempt in range(used + 1, stage.max_attempts + 1):
+    error = None
+    for attempt in range(_attempts(stage, unit.name) + 1, stage.max_attempts + 1):
         error = _attempt(stage, unit, work, attempt)
         if error is None:
             done = _marker(stage, unit)

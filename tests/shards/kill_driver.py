@@ -52,7 +52,7 @@ def in_child(out: Path, kill_before: int | None) -> bool:
     if child == 0:
         if kill_before is not None:
             kill_at(kill_before)
-        run_stage(out, units=2, samples=3)
+        run_stage(out, units=1, samples=2)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import fsspec
 import pytest
 
-from shards import Dataset, Sample, ShardError, UsageError, read_manifest, read_tar
+from shards import Dataset, Sample, ShardError, UsageError, read_manifest, read_tar, verify_bytes
 
 MakeSamples = Callable[..., list[Sample]]
 
@@ -89,6 +89,18 @@ def test_file_and_memory_urls(
     check_everything(Dataset.open(f"file://{dataset_folder}"), expected_samples)
     check_everything(Dataset.open(memory_url), expected_samples)
     assert {s.key for s in read_tar(f"{memory_url}/part-000001.tar")} == {s.key for s in make_samples(5, 7)}
+
+
+def test_verify_reads_any_filesystem(dataset_folder: Path, memory_url: str, server: str) -> None:
+    assert list(verify_bytes(memory_url)) == list(verify_bytes(server)) == []
+    position = Dataset.open(dataset_folder).table()["members"][0].as_py()[0]["offset"]
+    path = f"{memory_url}/part-000000.tar".removeprefix("memory:/")
+    filesystem = fsspec.filesystem("memory")
+    content = bytearray(filesystem.cat_file(path))
+    content[position] ^= 1
+    filesystem.pipe_file(path, bytes(content))
+    filesystem.pipe_file(path.replace("part-000000", "late"), b"")
+    assert [problem.kind for problem in verify_bytes(memory_url)] == ["file:unlisted", "bytes:changed"]
 
 
 def test_http_with_ranges(server: str, expected_samples: dict[str, Sample]) -> None:

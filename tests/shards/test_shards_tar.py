@@ -1,6 +1,7 @@
 """Tars: ours are deterministic, foreign ones read as webdataset reads them, dangerous ones refused."""
 
 import io
+import random
 import tarfile
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def test_keys_that_would_not_survive_are_refused(key: str, reason: str) -> None:
 def test_members_that_would_not_survive_are_refused(member: str) -> None:
     with pytest.raises(UsageError, match="member"):
         check_member("k", member)
+
+
+@given(st.text(min_size=1, max_size=101) | KEY_TEXT, st.integers(0, 2**40))
+def test_headers_are_tarfiles_own(name: str, size: int) -> None:
+    try:
+        expected = tarfile.TarInfo(name)
+        expected.size, expected.mode = size, 0o444
+        header = expected.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    except UnicodeEncodeError:
+        return
+    assert member_header(name, size) == header
 
 
 def test_an_ordinary_header_is_plain_ustar() -> None:
@@ -186,6 +198,20 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ShardError, match="byte 1024"):
         list(read_tar(path))
+
+
+def test_a_damaged_compressed_tar_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    noise = random.Random(0).randbytes(1 << 16)
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo("a.bin")
+        info.size = len(noise)
+        tar.addfile(info, io.BytesIO(noise))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:30000] + bytes(200) + whole[30200:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ShardError, match=r"x\.tar\.gz"):
+            list(read_tar(path))
 
 
 def test_not_a_tar_and_no_file(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_killed_before_any_file_operation_then_run_again_gives_the_same_bytes(tm
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 40
+    assert int(done.stdout) > 25
 
 
 def test_killed_at_random_instants_then_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
