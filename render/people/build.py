@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float64
 
-from render.people.body import BodyModel, Shape, Skeleton, body_model, pose_skeleton, shape_body, skin
+from render.people.body import BodyModel, body_model, pose_skeleton, shape_body, skin
+from render.people.garments import Dressed, dress
 from render.people.keypoints import coco_keypoints, named_joints
 from render.people.looks import skin_material
 from render.people.mesh import compact, vertex_normals
@@ -23,12 +25,11 @@ def build_person(spec: PersonSpec) -> Person:
     shape = shape_body(spec.phenotype, spec.face, model)
     skeleton = pose_skeleton(shape, spec.pose, model)
     posed = skin(shape.vertices, model.weights, model.weight_bones, skeleton)
-    surfaces = [_body_surface(spec, posed, model)]
-    body = posed[np.unique(model.quads["body"])]
+    clothes = dress(spec.garments, shape, skeleton, posed, model)
+    surfaces = [_body_surface(spec, posed, clothes, model), *clothes.surfaces]
     ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
     offset = np.array([0.0, 0.0, -ground])
     upright = shape.vertices[np.unique(model.quads["body"]), 2]
-    del body
     return Person(
         surfaces=tuple(_placed(s, offset) for s in surfaces),
         keypoints=coco_keypoints(posed, skeleton, model) + offset,
@@ -41,20 +42,25 @@ def _placed(surface: Surface, offset: np.ndarray) -> Surface:
     return replace(surface, vertices=np.round((surface.vertices + offset) / GRID) * GRID)
 
 
-def _body_surface(spec: PersonSpec, posed: np.ndarray, model: BodyModel) -> Surface:
-    faces = model.faces("body")
+def _body_surface(
+    spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], clothes: Dressed, model: BodyModel
+) -> Surface:
+    """Bare skin: what clothes hide is gone, what lies just inside their openings is drawn in by 3 mm."""
+    everything = model.faces("body")
+    used, local = compact(everything, len(posed))
+    normals = np.zeros_like(posed)
+    normals[used] = vertex_normals(posed[used], local)
+    kept = ~clothes.hidden[everything].all(1)
+    faces = everything[kept]
     used, local = compact(faces, len(posed))
-    vertices = posed[used]
+    vertices = posed[used] - 0.003 * np.where(clothes.tucked, 1.0, 0.0)[used, None] * normals[used]
     return Surface(
         name="body",
         vertices=vertices,
         faces=local,
         normals=vertex_normals(vertices, local),
-        uv=model.face_uv("body"),
-        part_ids=body_face_parts(),
+        uv=model.face_uv("body")[kept],
+        part_ids=body_face_parts()[kept],
         material=skin_material(spec.skin, spec.hair),
         attributes={"lips": model.masks["lips"][used]},
     )
-
-
-__all__ = ["Shape", "Skeleton", "build_person"]
