@@ -120,10 +120,12 @@ def reproduce(folder: Path, notify: Callable[[Progress], None] = lambda _: None)
 def status(folder: Path) -> list[StageStatus]:
     """Every stage in order, with the reasons why it would run; nothing is run."""
     with _open(folder) as repo:
-        changes = repo.status(targets=["dvc.yaml"])
+        changes, ever_ran = repo.status(targets=["dvc.yaml"]), _locked_stages(folder)
         found: dict[str, StageStatus] = {}
         for name in _in_order(repo):
             reasons = tuple(reason for change in changes.get(name, ()) for reason in _reasons(change))
+            if name not in ever_ran:
+                reasons = ("it has not run here yet",)
             upstream = [found[other] for other in _upstream(repo, name) if other in found]
             after = tuple(other.stage for other in upstream if other.reasons or other.after)
             found[name] = StageStatus(name, reasons, after)
@@ -222,6 +224,11 @@ def _chain(error: BaseException) -> str:
     return f"{error}{cause}"
 
 
+def _locked_stages(folder: Path) -> set[str]:
+    path = folder / "dvc.lock"
+    return set(yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})) if path.exists() else set()
+
+
 def _reasons(change: Any) -> Iterator[str]:
     """One entry of `dvc status`, {"changed deps": {"params.yaml": {"pool": "modified"}}}, in words."""
     if isinstance(change, str):
@@ -232,7 +239,8 @@ def _reasons(change: Any) -> Iterator[str]:
             inner = what if isinstance(what, dict) else {"": what}
             for item, state in inner.items():
                 label = "output" if kind == "changed outs" else "input"
-                yield f"{label} {place}{f' ({item})' if item else ''} is {state}"
+                where = f"{place} ({item})" if item else place
+                yield f"{label} {where} is {'missing' if state == 'deleted' else state}"
 
 
 def _note_time(folder: Path, name: str, seconds: float) -> None:

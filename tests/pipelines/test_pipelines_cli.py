@@ -1,0 +1,44 @@
+"""The command line as a whole: what it costs to ask for help, and what it must not import on the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import COMMANDS
+
+VITRUVIAN = Path(sys.executable).parent / "vitruvian"
+HEAVY = ("bpy", "ray", "torch", "numpy", "pyarrow", "pydantic", "dvc", "cv2", "matplotlib", "rich.progress")
+
+
+def test_help_names_every_verb() -> None:
+    shown = subprocess.run([VITRUVIAN, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(verb in shown for verb in COMMANDS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What keeps `vitruvian --help` under half a second; the time itself is for benchmarks."""
+    code = f"""
+import sys
+sys.argv = ["vitruvian", "--help"]
+from pipelines.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", list(COMMANDS))
+def test_every_verb_has_help(verb: str) -> None:
+    shown = subprocess.run([VITRUVIAN, verb, "--help"], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and "Usage" in shown.stdout, shown.stderr
+
+
+def test_bad_usage_exits_with_2() -> None:
+    for arguments in (["no-such-verb"], ["run", "--no-such-option"], ["run", "no-such-pipeline"]):
+        assert subprocess.run([VITRUVIAN, *arguments], capture_output=True, check=False).returncode == 2
