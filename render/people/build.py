@@ -6,11 +6,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from render.people.body import BodyModel, body_model, pose_skeleton, shape_body, skin
+from render.people.face import build_face
 from render.people.garments import Dressed, dress
 from render.people.keypoints import coco_keypoints, named_joints
 from render.people.looks import skin_material
 from render.people.mesh import compact, vertex_normals
 from render.people.parts import body_face_parts
+from render.people.shoes import build_shoes
+from render.people.skin import skin_masks
 from render.people.spec import Person, PersonSpec, Surface
 
 GRID = 1e-6  # metres; vertices are rounded to it
@@ -26,7 +29,8 @@ def build_person(spec: PersonSpec) -> Person:
     skeleton = pose_skeleton(shape, spec.pose, model)
     posed = skin(shape.vertices, model.weights, model.weight_bones, skeleton)
     clothes = dress(spec.garments, shape, skeleton, posed, model)
-    surfaces = [_body_surface(spec, posed, clothes, model), *clothes.surfaces]
+    surfaces = [_body_surface(spec, posed, clothes, model), *clothes.surfaces, *build_face(spec, posed, skeleton, model)]
+    surfaces += [s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)]
     ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
     offset = np.array([0.0, 0.0, -ground])
     upright = shape.vertices[np.unique(model.quads["body"]), 2]
@@ -62,5 +66,5 @@ def _body_surface(
         uv=model.face_uv("body")[kept],
         part_ids=body_face_parts()[kept],
         material=skin_material(spec.skin, spec.hair),
-        attributes={"lips": model.masks["lips"][used]},
+        attributes={name: mask[used] for name, mask in skin_masks(spec.hair, model).items()},
     )

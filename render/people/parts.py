@@ -15,7 +15,7 @@ NAMES = (
 PART: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Class ids of the 28-class vocabulary (annotation/vocabularies; a test keeps the two equal)."""
 
-MOUTH_LINE = 0.6585  # height of the closed lips' contact line in the rest template, metres
+MOUTH_LINE = 0.6610  # height of the closed lips' contact line in the rest template, metres
 
 
 def bone_group(bone: str) -> str:
