@@ -42,7 +42,7 @@ class SelectConfig(Config):
     """
 
     min_score: float = Field(default=0.9, ge=0, le=1, description="a person's score must be greater")
-    min_box_side: float = Field(default=300, ge=0, description="px; a person's box must be larger")
+    min_box_side: float = Field(default=300.0, ge=0, description="px; a person's box must be larger")
     size_rule: SizeRule = Field(
         default="min", description="which side of the box: the shorter, longer, vertical"
     )

@@ -1,12 +1,13 @@
 """Person detectors behind one interface; which one runs, and with which weights, is part of the stage key."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from curation.boxes import RGB, Boxes
 from curation.detectors.opencv import OpenCVConfig, OpenCVDetector
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds people. Built once per process; `detect` is a pure function of the pixels, whatever the batch."""
 

@@ -31,8 +31,8 @@ _SAME_PERSON = 0.5  # share of the smaller box
 class OpenCVConfig(Config):
     """How hard to look. Lengths in pixels.
 
-    Upright bodies of at least 128 px are within reach in images of up to `body_max_side`, beyond it of a tenth
-    of the longer side; faces of `min_face / face_side` (8 %) of the longer side.
+    Upright bodies of at least 128 px are within reach in images of up to `body_max_side`, beyond it of a
+    tenth of the longer side; faces of `min_face / face_side` (8 %) of the longer side.
     """
 
     body_min_side: int = Field(default=512, ge=128, description="smaller images are enlarged to it")
