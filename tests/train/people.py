@@ -1,0 +1,179 @@
+"""Synthetic people for tests: shaded ellipsoids seen by a pinhole camera, ray cast in numpy, so that depth,
+normals, parts and keypoints are exact. Written through the public interfaces of shards and annotation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from annotation.camera import Camera
+from annotation.keypoints import keypoint_vocabulary
+from annotation.labels import Labels, to_members
+from annotation.parts import part_vocabulary
+from shards.manifest import write_manifest
+from shards.sample import Sample, content_key
+from shards.writer import ShardWriter
+
+Vector = Float64[np.ndarray, "3"]
+SIZE = (96, 72)
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A limb: centre and half axes (m) in the person's frame (x to the image's right, y down), part,
+    colour.
+    """
+
+    centre: Vector
+    axes: Vector
+    part: str
+    colour: Vector
+
+
+def limbs(rng: np.random.Generator) -> list[Ellipsoid]:
+    """A person who faces the camera: their left is on the image's right (+x)."""
+    build = rng.uniform(0.85, 1.2)
+    skin, shirt, trousers = rng.uniform(0.5, 0.9, 3), rng.uniform(0.1, 0.9, 3), rng.uniform(0.1, 0.6, 3)
+    found = [
+        _limb([0, -0.62, 0], [0.10, 0.14, 0.11], "Face_Neck", skin),
+        _limb([0, -0.72, 0.03], [0.11, 0.09, 0.11], "Hair", rng.uniform(0, 0.3, 3)),
+        _limb([0, -0.22, 0], [0.19 * build, 0.30, 0.12 * build], "Upper_Clothing", shirt),
+    ]
+    for side, sign in (("Left", 1.0), ("Right", -1.0)):
+        spread = rng.uniform(0.24, 0.40)
+        found += [
+            _limb([sign * spread, -0.26, 0], [0.06, 0.17, 0.06], f"{side}_Upper_Arm", skin),
+            _limb([sign * (spread + 0.05), 0.05, -0.06], [0.05, 0.16, 0.05], f"{side}_Lower_Arm", skin),
+            _limb([sign * 0.10, 0.30, 0], [0.09 * build, 0.26, 0.10], "Lower_Clothing", trousers),
+            _limb([sign * 0.11, 0.68, 0], [0.07, 0.24, 0.07], f"{side}_Lower_Leg", skin * 0.8),
+        ]
+    return found
+
+
+def _limb(centre: Sequence[float], axes: Sequence[float], part: str, colour: Vector) -> Ellipsoid:
+    return Ellipsoid(np.array(centre, float), np.array(axes, float), part, colour)
+
+
+JOINTS = {
+    "nose": (0, "nose"),
+    "left_eye": (0, "left"),
+    "right_eye": (0, "right"),
+    "left_shoulder": (3, "top"),
+    "right_shoulder": (7, "top"),
+    "left_elbow": (4, "top"),
+    "right_elbow": (8, "top"),
+    "left_wrist": (4, "bottom"),
+    "right_wrist": (8, "bottom"),
+    "left_hip": (5, "top"),
+    "right_hip": (9, "top"),
+    "left_knee": (6, "top"),
+    "right_knee": (10, "top"),
+    "left_ankle": (6, "bottom"),
+    "right_ankle": (10, "bottom"),
+}
+PLACES = {
+    "nose": (0, 0, -1),
+    "left": (0.4, -0.2, -0.9),
+    "right": (-0.4, -0.2, -0.9),
+    "top": (0, -0.8, 0),
+    "bottom": (0, 0.8, 0),
+}
+
+
+def person_labels(identity: int, view: int, size: tuple[int, int] = SIZE) -> Labels:
+    """One picture: the person is the same for one `identity`; turn, distance, light and background differ
+    by view.
+    """
+    bodies = limbs(np.random.default_rng([1, identity]))
+    rng = np.random.default_rng([2, identity, view])
+    turn = rng.uniform(-0.7, 0.7)
+    pose = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    place = np.array([rng.uniform(-0.12, 0.12), rng.uniform(-0.08, 0.08), rng.uniform(2.6, 3.6)])
+    focal = 1.35 * size[0]
+    K = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1.0]])
+    camera = Camera(K, np.eye(4), size[1], size[0])
+    depth, normal, owner = _cast(camera, bodies, pose, place)
+    seen = owner >= 0
+    names = part_vocabulary(28)
+    parts = np.array([names.index(body.part) for body in bodies] + [0], np.uint8)[owner]
+    labels = Labels(
+        rgb=_shade(normal, owner, bodies, rng),
+        depth=np.where(seen, depth, 0).astype(np.float32),
+        normal=(normal * [1, -1, -1] * seen[..., None]).astype(np.float32),
+        alpha=(255 * seen).astype(np.uint8),
+        parts=parts,
+        instance=seen.astype(np.uint8),
+        keypoints=_keypoints(camera, bodies, pose, place, depth),
+        camera=camera,
+        meta={"people": [{"identity": f"person-{identity}"}]},
+    )
+    return labels
+
+
+def _cast(
+    camera: Camera, bodies: list[Ellipsoid], pose: Float64[np.ndarray, "3 3"], place: Vector
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(z depth, unit normal in OpenCV's camera frame, index of the limb or -1) of each pixel's nearest hit."""
+    rays = camera.rays()
+    depth = np.full(rays.shape[:2], np.inf)
+    normal, owner = np.zeros(rays.shape), np.full(rays.shape[:2], -1)
+    for index, body in enumerate(bodies):
+        origin = (-place @ pose - body.centre) / body.axes
+        direction = rays @ pose / body.axes
+        a = (direction**2).sum(-1)
+        b = direction @ origin
+        root = b**2 - a * (origin @ origin - 1)
+        z = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
+        nearer = z < depth
+        local = (origin + np.where(nearer, z, 0)[..., None] * direction) / body.axes
+        outward = local / np.linalg.norm(local, axis=-1, keepdims=True) @ pose.T
+        depth, owner = np.where(nearer, z, depth), np.where(nearer, index, owner)
+        normal = np.where(nearer[..., None], outward, normal)
+    return depth, normal, owner
+
+
+def _shade(
+    normal: np.ndarray, owner: np.ndarray, bodies: list[Ellipsoid], rng: np.random.Generator
+) -> np.ndarray:
+    light = np.array([rng.uniform(-1, 1), -1.0, -1.2])
+    brightness = 0.35 + 0.65 * np.maximum(normal @ (light / np.linalg.norm(light)), 0)
+    colours = np.array([body.colour for body in bodies] + [np.zeros(3)])[owner] * brightness[..., None]
+    ramp = np.linspace(0, 1, owner.shape[0])[:, None, None]
+    background = rng.uniform(0.2, 0.9, 3) * (1 - ramp) + rng.uniform(0.2, 0.9, 3) * ramp
+    image = np.where((owner >= 0)[..., None], colours, background) + rng.normal(0, 0.02, normal.shape)
+    return (image.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _keypoints(
+    camera: Camera, bodies: list[Ellipsoid], pose: np.ndarray, place: Vector, depth: np.ndarray
+) -> np.ndarray:
+    vocabulary = keypoint_vocabulary(17)
+    found = np.zeros((1, 17, 4), np.float32)
+    for name, (limb, where) in JOINTS.items():
+        body = bodies[limb]
+        point = pose @ (body.centre + body.axes * PLACES[where]) + place
+        x, y, z = camera.project(point[None])[0]
+        if camera.contains(np.array([[x, y]]))[0]:
+            surface = depth[round(y), round(x)]
+            found[0, vocabulary.index(name)] = [x, y, z, 2 if z < surface + 0.1 else 1]
+    return found
+
+
+def write_people(folder: Path, identities: Sequence[int], views: int, size: tuple[int, int] = SIZE) -> Path:
+    """A dataset of one shard in `folder`; its index says who is in each picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def columns(sample: Sample) -> dict[str, str]:
+        return {"identity": sample.meta()["people"][0]["identity"]}
+
+    with ShardWriter(folder, "people-000", columns=columns) as writer:
+        for identity in identities:
+            for view in range(views):
+                key = content_key(f"{identity} {view} {size}".encode())
+                writer.add(Sample(key, to_members(person_labels(identity, view, size))))
+        writer.commit(stage_name="people", stage_key="test")
+    write_manifest(folder, {"made": "by tests"})
+    return folder

@@ -1,0 +1,324 @@
+"""Fine-tuning: an encoder and a fresh head on one task; a run is a function of (config, data, encoder).
+
+    torchrun --nproc-per-node 8 -m train.finetune depth --config params.yaml --section finetune.depth \\
+        --data D --encoder E --out O
+
+`O` then holds model.safetensors (weights, with what is needed to rebuild the model in its header),
+baseline.safetensors (outputs that do not look at the image, fitted on the same data), config.json (what was
+asked), log.jsonl, run.json (what came of it) and checkpoints/. Killed, it goes on from its last checkpoint.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from annotation.labels import Labels
+from shards.config import Config, load_config
+from shards.errors import UsageError, VitruvianError
+from shards.files import sha256_file
+from shards.reader import Dataset
+from train.data.augment import AugmentConfig, distort_colours, random_view
+from train.data.dataset import Batch, Example, ShardSource
+from train.data.labelled import LabelledExamples, LabelledSet, identities
+from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
+from train.engine.distributed import World, open_world, shard
+from train.engine.loop import LoopConfig, Objective, fit
+from train.engine.optim import OptimConfig
+from train.engine.run import open_run
+from train.engine.telemetry import Report, read_log
+from train.models.heads import PUBLISHED_HEADS, DeconvHead, HeadConfig, TaskModel
+from train.models.initial import initialise
+from train.models.vit import ViT, ViTConfig
+from train.pretrain import OPERATIONAL as PRETRAIN_OPERATIONAL
+from train.pretrain import leave, print_progress
+from train.tasks import Task, TaskConfig, make_task
+from train.tasks.base import Target
+
+OPERATIONAL = PRETRAIN_OPERATIONAL | {"cache"}
+"""Settings that change how a run is carried out, not what comes of it."""
+
+
+class FinetuneConfig(Config):
+    """Settings of a fine-tuning run. Defaults: the published recipe for the dense tasks."""
+
+    image_size: tuple[int, int] = (1024, 768)
+    """(height, width) of the network's input, multiples of 16."""
+    size: Literal["0.3b", "0.6b", "1b", "2b", "small", "tiny"] = "0.3b"
+    """Of the encoder when none is given (training from scratch); a given encoder brings its own."""
+    head: HeadConfig | None = None
+    """None: the published head of the task."""
+    target: TaskConfig = TaskConfig()
+    augment: AugmentConfig = AugmentConfig()
+    batch: int = Field(32, gt=0)
+    """Images of one step, over all ranks and accumulated micro-batches."""
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(5e-4, gt=0)
+    """Peak rate of the head, at this batch."""
+    layer_decay: float = Field(0.85, gt=0, le=1)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_steps: int = Field(400, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    seed: int = Field(0, ge=0)
+    baseline_samples: int = Field(2000, gt=0)
+    """Training samples that the baselines are fitted on, at most."""
+    cache: int = Field(0, ge=0)
+    """Decoded training samples kept in memory by each loader."""
+    accumulate: int = Field(1, gt=0)
+    workers: int = Field(0, ge=0)
+    log_every: int = Field(10, gt=0)
+    checkpoint_every: int = Field(500, gt=0)
+    keep_last: int = Field(2, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "FinetuneConfig":
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be less than steps {self.steps}")
+        if any(side <= 0 or side % 16 for side in self.image_size):
+            raise ValueError(f"image_size must be positive multiples of 16, got {self.image_size}")
+        return self
+
+    @property
+    def optim(self) -> OptimConfig:
+        given = self.model_dump(include=set(OptimConfig.model_fields))
+        return OptimConfig(betas=(0.9, 0.999), schedule="linear", **given)
+
+    @property
+    def loop(self) -> LoopConfig:
+        return LoopConfig.model_validate(self.model_dump(include=set(LoopConfig.model_fields)))
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """`status`: "finished", or "unchanged" when this very run was found complete. `result`: contents of
+    run.json.
+    """
+
+    status: Literal["finished", "unchanged"]
+    model: Path
+    result: dict[str, Any]
+
+
+def finetune(
+    task_name: str,
+    config: FinetuneConfig,
+    data: Path | str,
+    encoder: Path | None,
+    out: Path,
+    report: Report = lambda progress: None,
+    *,
+    replace: bool = False,
+) -> FinetuneResult:
+    """Train the task on the labelled dataset `data`, from the weights `encoder` (None: from scratch), into
+    `out`.
+
+    Does nothing when `out` holds this finished run; resumes it when unfinished. Raises UsageError for data
+    without the task's labels or when `out` holds something else (another run is deleted when `replace`),
+    VitruvianError for weights that do not fit, damaged samples or a diverged run.
+    """
+    task = make_task(task_name, config.target)
+    with open_world() as world:
+        labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional, config.cache)
+        _check_batch(config, world)
+        identity = {
+            "task": task_name,
+            "finetune": config.model_dump(mode="json", exclude=OPERATIONAL),
+            "data": labelled.data.digest,
+            "encoder": None if encoder is None else _digest(encoder),
+        }
+        run = open_run(out, identity, world, replace=replace)
+        path = out / "model.safetensors"
+        if run.result is not None:
+            return FinetuneResult("unchanged", path, run.result)
+        began = time.perf_counter()
+        model = build(task, config, encoder, world)
+        description = Description(task_name, config, model.encoder.config)
+        shard(model, list(model.encoder.blocks), world)
+        make = ExampleMaker(task, config.image_size, description.head.stride, config.augment)
+        examples = LabelledExamples(labelled, make, config.seed)
+        source = ShardSource(examples, config.batch, accumulate=config.accumulate, workers=config.workers)
+        fit(model, objective(task), source, config.loop, config.optim, world, out, report)
+        weights = full_state(model)
+        if world.is_main:
+            save_weights(path, weights, description.header())
+            quiet = ExampleMaker(task, config.image_size, description.head.stride, AugmentConfig.off())
+            baselines = task.baselines(targets(labelled, quiet, config.baseline_samples))
+            save_weights(out / "baseline.safetensors", baselines, {"task": task_name})
+            run.finish(_result(config, labelled, weights, out, time.perf_counter() - began, world))
+        world.barrier()
+        done = open_run(out, identity, world).result
+        assert done is not None
+        return FinetuneResult("finished", path, done)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is needed to rebuild a task model; it travels in the header of model.safetensors."""
+
+    task: str
+    config: FinetuneConfig
+    vit: ViTConfig
+
+    @property
+    def head(self) -> HeadConfig:
+        """The head asked for, else the published one."""
+        return self.config.head or PUBLISHED_HEADS[self.task]
+
+    def header(self) -> dict[str, str]:
+        return {
+            "format": "pt",
+            "task": self.task,
+            "finetune": self.config.model_dump_json(),
+            "vit": self.vit.model_dump_json(),
+        }
+
+    @classmethod
+    def of(cls, header: Mapping[str, str], where: str) -> "Description":
+        """From the header of a file. Raises VitruvianError when it is no task model's."""
+        try:
+            config = FinetuneConfig.model_validate_json(header["finetune"])
+            return cls(header["task"], config, ViTConfig.model_validate_json(header["vit"]))
+        except (KeyError, ValueError) as error:
+            raise VitruvianError(f"{where}: not a task model of `vitruvian finetune`: {error!r}") from None
+
+
+def build(task: Task, config: FinetuneConfig, encoder: Path | None, world: World) -> TaskModel:
+    """The model on this rank's device: a pretrained encoder (or a fresh one), a fresh head seeded by the
+    config.
+    """
+    if encoder is not None:
+        trunk = load_encoder(encoder, config.image_size)
+    else:
+        trunk = ViT(ViTConfig.of(config.size, config.image_size, with_cls=False))
+        initialise(trunk, config.seed)
+    model = assemble(task, trunk, config.head or PUBLISHED_HEADS[task.name])
+    initialise(model.head, config.seed + 1)
+    return model.to(world.device)
+
+
+def assemble(task: Task, encoder: ViT, head: HeadConfig) -> TaskModel:
+    """The task's model around `encoder`, its head uninitialised."""
+    width = encoder.config.width
+    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer, task.start))
+
+
+def load_task_model(path: Path) -> tuple[TaskModel, Task, Description]:
+    """A model of `finetune` on the CPU, in evaluation mode. Raises VitruvianError with every difference
+    when it does not fit.
+    """
+    tensors, header = read_weights(path)
+    description = Description.of(header, str(path))
+    task = make_task(description.task, description.config.target)
+    model = assemble(task, ViT(description.vit), description.head)
+    load_weights(model, tensors, str(path))
+    return model.eval(), task, description
+
+
+class ExampleMaker:
+    """Labels -> training example: "image" uint8 (3, H, W), and the task's target."""
+
+    def __init__(self, task: Task, size: tuple[int, int], stride: int, augment: AugmentConfig) -> None:
+        self.task, self.size, self.augment = task, size, augment
+        self.output_size = (size[0] // stride, size[1] // stride)
+
+    def __call__(self, labels: Labels, rng: np.random.Generator) -> Example:
+        """One person of the picture, at random, in a random view."""
+        people = self.task.people(labels)
+        person = people[rng.integers(len(people))] if people else -1
+        view = random_view(self.task.view(labels, person, self.size), self.augment, rng)
+        crop = view.apply(labels, self.task.config.classes)
+        assert crop.rgb is not None
+        image = to_tensor(distort_colours(crop.rgb, self.augment, rng))
+        return {"image": image, **self.task.target(crop, person, self.output_size)}
+
+
+def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
+    """Channels first."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def targets(labelled: LabelledSet, make: ExampleMaker, limit: int) -> Iterator[Target]:
+    """Targets of the first `limit` samples, for the baselines."""
+    for index in range(min(limit, len(labelled))):
+        yield make(labelled[index][1], np.random.default_rng(index))
+
+
+def objective(task: Task) -> Objective:
+    """The loop's objective: the task's loss."""
+
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return task.loss(model(batch["image"]), batch), {}
+
+    return loss
+
+
+def _result(
+    config: FinetuneConfig,
+    labelled: LabelledSet,
+    weights: Mapping[str, Tensor],
+    out: Path,
+    seconds: float,
+    world: World,
+) -> dict[str, Any]:
+    log = read_log(out)
+    return {
+        "steps": config.steps,
+        "loss": log[-1]["loss"] if log else None,
+        "samples": len(labelled),
+        "data": {"url": labelled.data.store.url, "digest": labelled.data.digest},
+        "identities": identities(labelled.data),
+        "parameters": sum(value.numel() for value in weights.values()),
+        "run": {"seconds": seconds, "ranks": world.size, "torch": torch.__version__},
+    }
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such encoder; expected a file of `vitruvian pretrain`")
+    return sha256_file(path)
+
+
+def _check_batch(config: FinetuneConfig, world: World) -> None:
+    if config.batch % (world.size * config.accumulate):
+        raise UsageError(
+            f"batch {config.batch} must be a multiple of {world.size} ranks x {config.accumulate} "
+            "accumulated micro-batches"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point under torchrun; returns the exit code (0 done, 1 failed, 2 usage)."""
+    parser = argparse.ArgumentParser(prog="python -m train.finetune", description="Fine-tune a task model.")
+    parser.add_argument("task", help="pose, parts, depth or normal")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+    parser.add_argument("--section", help="dotted name of the section of the file")
+    parser.add_argument("--data", required=True, help="dataset: folder or URL with a manifest.json")
+    parser.add_argument("--encoder", type=Path, help="encoder.safetensors; without it, from scratch")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--replace", action="store_true", help="delete another run found in --out")
+    given = parser.parse_args(arguments)
+    try:
+        config = load_config(given.config, FinetuneConfig, given.section)
+        result = finetune(
+            given.task, config, given.data, given.encoder, given.out, print_progress, replace=given.replace
+        )
+    except VitruvianError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2 if isinstance(error, UsageError) else 1
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{result.status}: {result.model}", file=sys.stderr, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main)

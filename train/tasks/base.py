@@ -1,0 +1,157 @@
+"""What a task is to fine-tuning and evaluation. Whoever adds one writes a file beside this one.
+
+Shape suffixes: B batch, C output channels, H W input pixels, h w output pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped, UInt8
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from annotation.labels import Labels
+from shards.config import Config
+from train.data.view import View
+
+Target = dict[str, Tensor]
+HALF_COVERED = 128
+"""Alpha from which a pixel counts as the person's."""
+
+
+class TaskConfig(Config):
+    """What targets are made of; a task reads its own fields."""
+
+    keypoints: Literal[17, 133, 308] = 17
+    classes: Literal[20, 28, 29] = 28
+    sigma: float = Field(default=2.0, gt=0)
+    """Pose: of the Gaussians, in heat-map pixels (the paper's models: 6 at 256 x 192)."""
+    blur: int = Field(default=11, ge=3)
+    """Pose: kernel of the blur before sub-pixel decoding, odd, in heat-map pixels (11 at 256 x 192)."""
+    box_padding: float = Field(default=1.25, ge=1)
+    """Pose: the person's box is enlarged by this factor."""
+    silog: Literal["root", "plain"] = "root"
+    """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
+
+
+class Evaluator(Protocol):
+    """Collects predictions and truth of a test set."""
+
+    def add(
+        self, key: str, labels: Labels, person: int, prediction: Shaped[np.ndarray, "..."]
+    ) -> dict[str, float]:
+        """Count the prediction for a person of the image `key`; returns the scores of this image alone, for
+        the per-image table.
+        """
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """The scores of the test set."""
+        ...
+
+
+class Task(ABC):
+    """Everything particular to one task. Predictions are arrays in the frame of the source image."""
+
+    name: ClassVar[str]
+    wanted: ClassVar[tuple[str, ...]]
+    """Labels it cannot do without (annotation.labels)."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Labels it uses where the data has them."""
+    last_layer: ClassVar[Literal["final_layer", "conv_seg"]] = "conv_seg"
+    start: ClassVar[float] = 0.0
+    """The head's output before training."""
+    headline: ClassVar[str]
+    """The score that says how good a model is, and whether "higher" or "lower" is better."""
+    better: ClassVar[Literal["higher", "lower"]]
+    protocol: ClassVar[str]
+    """How the scores are computed, in words, written beside them."""
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Of the head's output."""
+
+    def people(self, labels: Labels) -> list[int]:
+        """The people of an image that are examples of their own; [0] when the image as a whole is one."""
+        return [0]
+
+    def view(self, labels: Labels, person: int, size: tuple[int, int]) -> View:
+        """What the network sees of the source image, at `size` (height, width): the whole, in the dense
+        tasks.
+        """
+        source = labels.size()
+        assert source is not None
+        return View.whole(source, size)
+
+    @abstractmethod
+    def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
+        """Training target of an augmented crop, for a head whose output has `size` (h, w)."""
+
+    @abstractmethod
+    def loss(self, output_BChw: Float32[Tensor, "B C h w"], target: Target) -> Float32[Tensor, ""]:
+        """Mean over the images of the batch of each image's loss."""
+
+    @abstractmethod
+    def decode(
+        self, output_Chw: Float32[Tensor, "C h w"], view: View, source: tuple[int, int]
+    ) -> Shaped[np.ndarray, "..."]:
+        """Output for `view` -> prediction for the source image of size `source` (height, width)."""
+
+    @abstractmethod
+    def unmirror(self, output_BChw: Float32[Tensor, "B C h w"]) -> Float32[Tensor, "B C h w"]:
+        """Output for mirrored images -> output for the images, for averaging both at test time."""
+
+    @abstractmethod
+    def baselines(self, targets: Iterable[Target]) -> dict[str, Float32[Tensor, "C _ _"]]:
+        """Outputs that do not look at the image, fitted on training targets; the first one is constant."""
+
+    @abstractmethod
+    def evaluator(self) -> Evaluator: ...
+
+    @abstractmethod
+    def truth(self, labels: Labels, person: int) -> Shaped[np.ndarray, "..."]:
+        """The labels in the form of a prediction, for pictures."""
+
+    @abstractmethod
+    def draw(
+        self, labels: Labels, person: int, prediction: Shaped[np.ndarray, "..."]
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture of `prediction` at the source image's size."""
+
+
+def human_pixels(labels: Labels) -> Bool[np.ndarray, "height width"]:
+    """Pixels at least half covered by a person (alpha, where known) that have whatever surface label is
+    known.
+    """
+    size = labels.size()
+    assert size is not None
+    mask = np.ones(size, dtype=bool)
+    if labels.alpha is not None:
+        mask &= labels.alpha >= HALF_COVERED
+    if labels.depth is not None:
+        mask &= labels.depth > 0
+    if labels.normal is not None:
+        mask &= labels.normal.any(axis=-1)
+    return mask
+
+
+def enlarge(output_BChw: Float32[Tensor, "B C h w"], size: Any) -> Float32[Tensor, "B C H W"]:
+    """Bilinear resize of a dense output to `size` (height, width), corners unaligned."""
+    if output_BChw.shape[2:] == tuple(size):
+        return output_BChw
+    return F.interpolate(output_BChw, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def masked_mean(
+    values_BHW: Float32[Tensor, "B H W"], mask_BHW: Bool[Tensor, "B H W"]
+) -> Float32[Tensor, "B"]:
+    """Each image's mean over its mask; 0 where the mask is empty."""
+    inside = values_BHW.where(mask_BHW, 0).sum((1, 2))
+    return inside / mask_BHW.sum((1, 2)).clamp(min=1)
