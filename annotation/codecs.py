@@ -76,7 +76,7 @@ def encode_normal(normal: Float32[np.ndarray, "height width 3"]) -> bytes:
 
     Error at most 0.0016 degrees. Raises VitruvianError for lengths other than 0 and 1 (within 0.1 %).
     """
-    length = np.sqrt(np.einsum("hwc,hwc->hw", normal, normal))
+    length = _length(normal)
     bad = ~((length == 0) | (np.abs(length - 1) < 1e-3))
     if bad.any():
         y, x = np.argwhere(bad)[0]
@@ -84,19 +84,22 @@ def encode_normal(normal: Float32[np.ndarray, "height width 3"]) -> bytes:
             f"normal: expected length 1, or 0 for no surface; got {normal[y, x].tolist()} at x={x}, y={y} "
             f"({int(bad.sum())} such pixels): normalise before encoding"
         )
-    unit = normal / np.where(length == 0, 1, length)[..., None]
-    codes = np.rint(unit * np.float32(_NORMAL_SCALE)).astype(np.int32) + _NORMAL_ZERO
-    codes[length == 0] = 0
-    return _encode_png(codes[..., ::-1].astype(np.uint16))
+    surface = length > 0
+    codes = normal * (_NORMAL_SCALE / np.where(surface, length, 1))[..., None]
+    np.rint(codes, out=codes)
+    codes += np.where(surface, _NORMAL_ZERO, 0).astype(np.float32)[..., None]
+    return _encode_png(cv2.cvtColor(codes.astype(np.uint16), cv2.COLOR_RGB2BGR))
 
 
 def decode_normal(png: bytes) -> Float32[np.ndarray, "height width 3"]:
     """The inverse of `encode_normal`: unit length again, (0, 0, 0) = no surface."""
-    codes = _decode_png(png, "normal", bits=16, colour=_RGB)[..., ::-1]
-    normal = (codes.astype(np.float32) - _NORMAL_ZERO) / _NORMAL_SCALE
-    length = np.sqrt(np.einsum("hwc,hwc->hw", normal, normal))
-    normal /= np.where(length == 0, 1, length)[..., None]
-    normal[(codes == 0).all(axis=-1)] = 0
+    codes = _decode_png(png, "normal", bits=16, colour=_RGB)
+    normal: np.ndarray = cv2.cvtColor(codes, cv2.COLOR_BGR2RGB).astype(np.float32)
+    none = (codes[..., 0] == 0) & (codes[..., 1] == 0) & (codes[..., 2] == 0)
+    normal -= _NORMAL_ZERO  # dividing by the scale can wait for the length
+    length = _length(normal)
+    normal *= np.where(none | (length == 0), 0, 1 / np.maximum(length, 1))[..., None]
+    normal += 0.0  # turns -0.0 into 0.0
     return normal
 
 
@@ -170,6 +173,15 @@ def decode_keypoints(data: bytes) -> Float32[np.ndarray, "people points 4"]:
             "truncated", f"keypoints: {shape} needs {4 * math.prod(shape)} bytes; got {len(body)}"
         )
     return np.frombuffer(body, dtype="<f4").reshape(shape).astype(np.float32)
+
+
+def _length(vectors: Float32[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width"]:
+    x, y, z = (
+        vectors[..., 0],
+        vectors[..., 1],
+        vectors[..., 2],
+    )  # several times faster than a norm along axis 2
+    return np.asarray(np.sqrt(x * x + y * y + z * z))
 
 
 def _encode_png(image: Integer[np.ndarray, "height width *channels"]) -> bytes:

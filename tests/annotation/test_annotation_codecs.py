@@ -228,7 +228,7 @@ def test_max_pixels_is_the_callers() -> None:
 def test_exif_orientation_is_undone(orientation: int) -> None:
     upright = np.zeros((16, 24, 3), np.uint8)
     upright[:8, :8] = (255, 0, 0)
-    turn = {
+    turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
@@ -237,10 +237,12 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
         6: lambda a: np.rot90(a, 1),
         7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
         8: lambda a: np.rot90(a, -1),
-    }[orientation]
-    exif = Image.Exif()  # type: ignore[no-untyped-call]
+    }
+    exif = Image.Exif()
     exif[0x0112] = orientation
-    data = saved(Image.fromarray(np.ascontiguousarray(turn(upright))), "PNG", exif=exif)
+    data = saved(
+        Image.fromarray(np.ascontiguousarray(turns[orientation](upright))), "PNG", exif=exif.tobytes()
+    )
     np.testing.assert_array_equal(codecs.decode_image(data), upright)
 
 
