@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from shards.index import MEMBERS, index_tar
+from shards.index import FIXED_SCHEMA, MEMBERS, index_tar
 from shards.reader import Dataset
 
 
@@ -52,8 +52,11 @@ def _bytes(files: Mapping[str, Any]) -> int:
 
 
 def _members(index: pa.Table) -> dict[str, dict[str, int]]:
-    """Per extension: how many samples have it, and its bytes in all."""
-    if MEMBERS not in index.column_names:
+    """Per extension: how many samples have it, and its bytes in all; {} for tables that hold no samples."""
+    if (
+        MEMBERS not in index.column_names
+        or index.schema.field(MEMBERS).type != FIXED_SCHEMA.field(MEMBERS).type
+    ):
         return {}
     flat = pa.Table.from_struct_array(index[MEMBERS].combine_chunks().flatten())
     grouped = flat.group_by("name").aggregate([("size", "count"), ("size", "sum")]).sort_by("name")

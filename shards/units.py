@@ -89,7 +89,7 @@ def open_stage(out: Path, name: str, key: str, replace: bool = False, max_attemp
     folder that holds anything else, or another stage's output (never deleted), or another key's without
     `replace`.
     """
-    stage = Stage(check_name(name), key, out, max_attempts)
+    stage = Stage(name, key, out, max_attempts)
     if max_attempts < 1:
         raise UsageError(f"max_attempts: expected at least 1, got {max_attempts}")
     claim = _read_claim(out)

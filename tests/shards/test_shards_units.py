@@ -60,14 +60,14 @@ def attempts(stage: Stage) -> list[str]:
 
 
 def test_a_stage_runs_once_and_a_second_run_does_nothing(tmp_path: Path) -> None:
-    stage = open_stage(tmp_path / "out", "curate", "k1")
+    stage = open_stage(tmp_path / "out", "curate.annotate", "k1")
     assert run_all(stage) == ["done", "done"]
     manifest = close_stage(stage, UNITS, {"config": {"a": 1}})
     assert manifest == read_manifest(stage.out)
-    assert manifest.provenance == {"stage": {"name": "curate", "key": "k1"}, "config": {"a": 1}}
+    assert manifest.provenance == {"stage": {"name": "curate.annotate", "key": "k1"}, "config": {"a": 1}}
     assert (manifest.samples, manifest.quarantined) == (2, ())
     before = snapshot(stage.out)
-    again = open_stage(tmp_path / "out", "curate", "k1")
+    again = open_stage(tmp_path / "out", "curate.annotate", "k1")
     assert pending(again, UNITS) == []
     assert run_unit(again, UNITS[0], fail).status == "skipped"
     close_stage(again, UNITS, {"config": {"a": 1}})

@@ -21,9 +21,11 @@ from shards import (
     index_tar,
     read_marker,
     read_tar,
+    summarise,
+    verify_bytes,
     write_manifest,
     write_table,
-)  # fmt: skip
+)
 from shards.files import temporary_path
 
 MakeSamples = Callable[..., list[Sample]]
@@ -193,6 +195,8 @@ def test_a_table_is_committed_and_read_like_a_shard(tmp_path: Path) -> None:
     write_manifest(tmp_path, {})
     dataset = Dataset.open(tmp_path)
     assert len(dataset) == 2
+    assert list(verify_bytes(tmp_path)) == []
+    assert summarise(tmp_path)["members"] == {}
     assert dataset.table().to_pylist() == [{"key": "k0", "score": 0.0}, {"key": "k1", "score": 0.5}]
     with pytest.raises(UsageError, match="a table, not samples"):
         dataset[0]
