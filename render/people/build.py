@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from render.people.body import BodyModel, body_model, pose_skeleton, shape_body, skin
 from render.people.face import build_face
 from render.people.garments import Dressed, dress
+from render.people.hair import build_hair
 from render.people.keypoints import coco_keypoints, named_joints
 from render.people.looks import skin_material
 from render.people.mesh import compact, vertex_normals
@@ -31,6 +32,7 @@ def build_person(spec: PersonSpec) -> Person:
     clothes = dress(spec.garments, shape, skeleton, posed, model)
     surfaces = [_body_surface(spec, posed, clothes, model), *clothes.surfaces, *build_face(spec, posed, skeleton, model)]
     surfaces += [s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)]
+    surfaces += build_hair(spec, posed, skeleton, clothes.surfaces, model)
     ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
     offset = np.array([0.0, 0.0, -ground])
     upright = shape.vertices[np.unique(model.quads["body"]), 2]

@@ -163,10 +163,10 @@ def _brows(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel
     line = np.array(BROW)
     t = rng.uniform(0, 4, 150)
     place = np.stack([np.interp(t, range(5), line[:, c]) for c in range(2)], axis=1)
-    thick = np.interp(t, (0, 1, 2, 4), (0.0042, 0.0045, 0.0036, 0.0016)) * spec.hair.brow
+    thick = np.interp(t, (0, 1, 2, 4), (0.0030, 0.0034, 0.0026, 0.0010)) * spec.hair.brow
     place[:, 1] += rng.uniform(-1, 1, 150) * thick
     lie = np.stack([np.interp(t, (0, 1, 4), (0.25, 0.85, 0.95)), np.interp(t, (0, 1, 4), (0.95, 0.45, -0.4))], axis=1)
-    length = rng.uniform(0.005, 0.009, 150)
+    length = rng.uniform(0.004, 0.008, 150)
     roots, tips, up = [], [], []
     for sign in (1.0, -1.0):
         mirror = np.array([sign, 1.0])
@@ -176,7 +176,7 @@ def _brows(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel
             if out is roots:
                 up.append(normal)
     start, end, normal = np.concatenate(roots), np.concatenate(tips), np.concatenate(up)
-    across = unit(np.cross(normal, end - start)) * 0.0011
+    across = unit(np.cross(normal, end - start)) * 0.0009
     vertices, faces = strips(start, end, across)
     return _hair_surface(spec, "brows", vertices, faces, np.repeat(normal, 5, axis=0))
 
