@@ -20,6 +20,10 @@ Replace = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Task = Annotated[str, typer.Argument(help="pose, parts, depth or normal.")]
+Nproc = Annotated[int, typer.Option("--nproc", min=1, help="Ranks on this machine, through torchrun.")]
+Encoder = Annotated[
+    Path | None, typer.Option("--encoder", help="encoder.safetensors; without it, from scratch.")
+]
 
 
 @app.command()
@@ -28,9 +32,7 @@ def pretrain(
     data: Data,
     out: Out,
     section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "pretrain",
-    nproc: Annotated[
-        int, typer.Option("--nproc", min=1, help="Ranks on this machine, through torchrun.")
-    ] = 1,
+    nproc: Nproc = 1,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write events to OUT/events.")
     ] = False,
@@ -38,7 +40,9 @@ def pretrain(
     json_: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pretrain a masked autoencoder on the pictures of a dataset; killed, it resumes; finished, it says so."""
+    """Pretrain a masked autoencoder on the pictures of a dataset; killed, it resumes; finished, it says
+    so.
+    """
     from shards.config import load_config
     from train.engine.telemetry import TensorBoard
     from train.pretrain import PretrainConfig
@@ -53,6 +57,67 @@ def pretrain(
         wanted = TensorBoard(out / "events", report) if tensorboard else report
         result = run(settings, data, out, wanted, replace=replace)
     _say(result.status, out, result.result, json_)
+
+
+@app.command()
+def finetune(
+    task: Task,
+    config: Config,
+    data: Data,
+    out: Out,
+    section: Annotated[str | None, typer.Option("--section", help="Default: finetune.TASK.")] = None,
+    encoder: Encoder = None,
+    nproc: Nproc = 1,
+    replace: Replace = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune a task model from a pretrained encoder; killed, it resumes; finished, it says so."""
+    from shards.config import load_config
+    from train.finetune import FinetuneConfig
+    from train.finetune import finetune as run
+
+    place = section or f"finetune.{task}"
+    settings = load_config(config, FinetuneConfig, place)
+    if nproc > 1:
+        arguments = [task, "--config", str(config), "--section", place, "--data", data, "--out", str(out)]
+        arguments += ["--encoder", str(encoder)] if encoder else []
+        arguments += ["--replace"] if replace else []
+        raise typer.Exit(_torchrun(nproc, "train.finetune", arguments))
+    with _progress(f"finetune {task}", settings.steps, shown=not quiet) as report:
+        result = run(task, settings, data, encoder, out, report, replace=replace)
+    _say(result.status, out, result.result, json_)
+
+
+@app.command()
+def evaluate(
+    task: Task,
+    config: Config,
+    data: Data,
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of `vitruvian finetune`.")],
+    out: Out,
+    section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "evaluate",
+    replace: Replace = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a task model, and its constant baselines, on labelled people it never saw."""
+    from shards.config import load_config
+    from train.evaluate import EvaluateConfig
+    from train.evaluate import evaluate as run
+
+    settings = load_config(config, EvaluateConfig, section)
+    with _bar(f"evaluate {task}", shown=not quiet) as (bar, row):
+
+        def report(done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total)
+
+        result = run(task, settings, data, checkpoint, out, report, replace=replace)
+    _say(result.status, out, result.metrics, json_)
+    if not json_:
+        line = result.metrics["headline"]
+        scores = f"{line['model']:.4g}, constant baseline {line['constant']:.4g} ({line['better']} is better)"
+        typer.echo(f"{line['metric']}: {scores}")
 
 
 def _torchrun(nproc: int, module: str, arguments: list[str]) -> int:
@@ -74,7 +139,19 @@ def _say(status: str, out: Path, result: dict[str, Any], json_: bool) -> None:
 
 @contextmanager
 def _progress(verb: str, steps: int, shown: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr with loss, rate and time left; yields the report that advances it."""
+    """A bar over training steps; yields the report that advances it."""
+    with _bar(verb, shown) as (bar, row):
+
+        def report(progress: Any) -> None:
+            text = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
+            bar.update(row, completed=progress.step, total=steps, description=text)
+
+        yield report
+
+
+@contextmanager
+def _bar(verb: str, shown: bool) -> Iterator[tuple[Any, Any]]:
+    """A bar on stderr with count, rate and time left: (the bars, the row)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -86,10 +163,4 @@ def _progress(verb: str, steps: int, shown: bool) -> Iterator[Callable[[Any], No
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("", total=steps)
-
-        def report(progress: Any) -> None:
-            text = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
-            bar.update(task, completed=progress.step, description=text)
-
-        yield report
+        yield bar, bar.add_task("", total=None)

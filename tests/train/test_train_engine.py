@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from shards.errors import UsageError, VitruvianError
 from train.data.dataset import Batch
-from train.engine.checkpoint import Checkpoints, load_encoder, load_weights, read_weights, save_encoder
+from train.engine.checkpoint import (
+    Checkpoints,
+    load_encoder,
+    load_weights,
+    read_weights,
+    save_encoder,
+    save_weights,
+)
 from train.engine.distributed import World
 from train.engine.loop import LoopConfig, fit
 from train.engine.optim import (
@@ -256,6 +263,16 @@ def test_an_encoder_is_adapted_to_another_grid_without_cls(tmp_path: Path) -> No
     table = encoder.pos_embed[0, 1:].reshape(4, 3, 32).permute(2, 0, 1)[None]
     expected = torch.nn.functional.interpolate(table, (6, 5), mode="bicubic", align_corners=False)
     torch.testing.assert_close(other.pos_embed[0], expected.flatten(2)[0].T)
+
+
+def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+    header = dict.fromkeys("zyxwvutsrqp", 'é\n"x"')
+    for i in range(4):
+        save_weights(tmp_path / f"{i}.st", {"a": torch.arange(3.0)}, header)
+    assert len({(tmp_path / f"{i}.st").read_bytes() for i in range(4)}) == 1
+    tensors, read = read_weights(tmp_path / "0.st")
+    assert read == header
+    assert tensors["a"].tolist() == [0, 1, 2]
 
 
 def test_weights_that_do_not_fit_are_listed() -> None:

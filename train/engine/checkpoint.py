@@ -7,6 +7,7 @@ file with timm's names whose header also holds the encoder's configuration: the 
 rebuild the model.
 """
 
+import json
 import re
 import shutil
 import warnings
@@ -105,7 +106,27 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     """Write a safetensors file under a temporary name, then rename it. Call it on one rank."""
     temporary = path.with_name(path.name + ".tmp")
     save_file(dict(tensors), temporary, metadata=dict(header))
+    _sort_header(temporary)
+    flush(temporary)
     temporary.replace(path)
+    flush(path.parent)
+
+
+def _sort_header(path: Path) -> None:
+    """Write the header's metadata in sorted order: safetensors keeps it in a hash map, whose order changes
+    from process to process, and equal weights should be equal bytes.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) != size:
+            raise RuntimeError(
+                f"{path}: a header of {size} bytes became {len(text)}; safetensors changed its JSON"
+            )
+        file.seek(8)
+        file.write(text)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -29,7 +29,7 @@ from train.models.vit import (
 )
 
 # (width, depth, heads): the paper has one decoder for all its sizes; the CPU sizes have one in proportion.
-DECODERS = {"small": (256, 4, 8), "tiny": (128, 2, 4)}
+DECODERS = {"small": (256, 4, 8), "tiny": (96, 2, 4)}
 PAPER_DECODER = (512, 8, 16)
 
 
