@@ -14,8 +14,8 @@ from render.people.parts import PART
 from render.people.scalp import CROWN, beard_weight, scalp_level
 from render.people.spec import HairSpec, PersonSpec, Surface
 
-STEPS = 6
-PROFILE = np.array([0.75, 1.0, 1.0, 0.95, 0.8, 0.55, 0.12])  # width of a lock from root to tip
+STEPS = 8
+PROFILE = np.array([0.75, 1.0, 1.0, 1.0, 0.95, 0.85, 0.7, 0.45, 0.1])  # width of a lock from root to tip
 DOWN = np.array([0.0, 0.0, -1.0])
 BUN = np.array([0.0, 0.105, 0.775])  # centre of a bun on the rest template
 
@@ -30,16 +30,17 @@ class Style:
     width: float
     cap: float
     stiff: float  # how much of the previous direction a step keeps
+    cling: float  # how much a lock follows the head instead of leaving it, 0..1
 
 
 STYLES: dict[str, Style] = {
-    "buzz": Style(0, 0.0, 0.0, 0.0, 0.0025, 0.0),
-    "crop": Style(520, 0.55, 0.05, 0.008, 0.006, 1.0),
-    "short": Style(620, 0.5, 0.12, 0.010, 0.007, 1.0),
-    "bob": Style(560, 0.25, 0.55, 0.014, 0.008, 0.9),
-    "long": Style(560, 0.22, 0.6, 0.015, 0.008, 0.9),
-    "bun": Style(420, 0.05, 0.0, 0.012, 0.006, 1.0),
-    "afro": Style(700, 1.2, 0.0, 0.016, 0.03, 1.0),
+    "buzz": Style(0, 0.0, 0.0, 0.0, 0.0025, 0.0, 0.0),
+    "crop": Style(620, 0.45, 0.05, 0.008, 0.006, 1.0, 0.35),
+    "short": Style(640, 0.4, 0.12, 0.010, 0.007, 1.0, 0.6),
+    "bob": Style(480, 0.15, 0.45, 0.016, 0.008, 0.9, 0.9),
+    "long": Style(480, 0.12, 0.5, 0.018, 0.008, 0.9, 0.9),
+    "bun": Style(360, 0.05, 0.0, 0.013, 0.006, 1.0, 1.0),
+    "afro": Style(560, 1.2, 0.0, 0.016, 0.035, 1.0, 0.0),
 }
 
 
@@ -70,7 +71,8 @@ def build_hair(
         surfaces.append(_cap(cap, hair, style))
         if style.locks:
             roots = _sample_roots(cap, style.locks, rng)
-            surfaces.append(_locks(_grow(roots, hair, style, head, solid, rng), hair, style.width, "hair"))
+            goal = posed[_bun_anchor(model)] if hair.style == "bun" else None
+            surfaces.append(_locks(_grow(roots, hair, style, head, solid, rng, goal), hair, style.width, "hair"))
         if hair.style == "bun":
             surfaces.append(_bun(hair, posed, head, model, rng))
     if hair.beard > 0.004:
@@ -165,6 +167,7 @@ def _grow(
     head: Float64[np.ndarray, "3 3"],
     solid: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
+    goal: Float64[np.ndarray, " 3"] | None,
 ) -> tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]]:
     """Centre lines and outward normals of the locks, step by step."""
     count = len(roots.at)
@@ -176,39 +179,46 @@ def _grow(
     if hair.style == "bun":
         length = np.sqrt(((BUN - roots.template) ** 2).sum(1)) * 0.95
     if hair.style == "afro":
-        length = np.full(count, 0.02 + 0.02 * hair.volume)
+        length = np.full(count, 0.012 + 0.012 * hair.volume)
     step = (length / STEPS)[:, None]
     layer = 0.003 + rng.random(count) * (0.006 + 0.012 * hair.volume * (hair.style in ("bob", "long")))
-    points, normals = [roots.at + roots.normal * style.cap * 0.6], [roots.normal]
+    points, normals = [roots.at + roots.normal * style.cap * (0.6 + 0.9 * hair.volume * (hair.style == "afro"))], [roots.normal]
     tree = cKDTree(solid[0])
     phase = rng.uniform(0, 2 * np.pi, count)
     for i in range(STEPS):
-        wobble = np.sin(phase + i * (1.2 + 2.0 * hair.curl)) * hair.curl * 0.5
-        sideways = np.cross(direction, normals[-1])
-        direction = unit(style.stiff * direction + style.gravity * DOWN + sideways * wobble[:, None])
-        moved = points[-1] + direction * step
-        moved, normal = _off(moved, tree, solid, layer)
+        near = normals[-1]
+        wobble = np.sin(phase + i * (1.2 + 2.0 * hair.curl)) * hair.curl * 0.4
+        direction = unit(goal - points[-1]) if goal is not None else style.stiff * direction + style.gravity * DOWN
+        direction = unit(direction + np.cross(direction, near) * wobble[:, None])
+        rising = np.maximum((direction * near).sum(1, keepdims=True), 0.0)
+        direction = unit(direction - style.cling * rising * near)
+        moved, normal = _off(points[-1] + direction * step, tree, solid, layer, style.cling)
         direction = unit(moved - points[-1])
         points.append(moved)
-        normals.append(unit(normals[-1] * 0.5 + normal * 0.5))
+        normals.append(unit(near * 0.4 + normal * 0.6))
     return np.stack(points, axis=1), np.stack(normals, axis=1)
 
 
 def _off(
-    points: Float64[np.ndarray, "n 3"], tree: cKDTree, solid: tuple[np.ndarray, np.ndarray], layer: Float64[np.ndarray, " n"]
+    points: Float64[np.ndarray, "n 3"],
+    tree: cKDTree,
+    solid: tuple[np.ndarray, np.ndarray],
+    layer: Float64[np.ndarray, " n"],
+    cling: float,
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """Points moved out to their layer above the nearest surface, and that surface's normal."""
+    """Points moved out to their layer above the nearest surface (and, clinging, back in to it), and its normal."""
     _, nearest = tree.query(points)
     normal = solid[1][nearest]
     gap = ((points - solid[0][nearest]) * normal).sum(1)
-    return points + np.clip(layer - gap, 0, 0.05)[:, None] * normal, normal
+    back = np.where(gap < 0.04, cling * np.minimum(layer - gap, 0.0), 0.0)
+    return points + (np.clip(layer - gap, 0, 0.05) + back)[:, None] * normal, normal
 
 
 def _beard(
     roots: Roots, hair: HairSpec, solid: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]]:
     count = len(roots.at)
-    style = Style(count, 0.8, 0.25, 0.005, 0.0, 1.0)
+    style = Style(count, 0.8, 0.25, 0.005, 0.0, 1.0, 0.0)
     direction = unit(roots.normal * 0.7 + DOWN * 0.9 + rng.normal(size=(count, 3)) * 0.25)
     step = (max(hair.beard, 0.006) * rng.uniform(0.6, 1.1, count) / STEPS)[:, None]
     points, normals = [roots.at], [roots.normal]
@@ -257,12 +267,16 @@ def _locks(
     )
 
 
+def _bun_anchor(model: BodyModel) -> int:
+    body = np.unique(model.quads["body"])
+    return int(body[np.argmin(((model.template[body] - BUN) ** 2).sum(1))])
+
+
 def _bun(
     hair: HairSpec, posed: Float64[np.ndarray, "v 3"], head: Float64[np.ndarray, "3 3"], model: BodyModel, rng: np.random.Generator
 ) -> Surface:
     """A knot of hair: locks wound around a small ellipsoid at the back of the head."""
-    body = np.unique(model.quads["body"])
-    anchor = int(body[np.argmin(((model.template[body] - BUN) ** 2).sum(1))])
+    anchor = _bun_anchor(model)
     normal = vertex_normals(posed, model.faces("body"))[anchor]
     radius = 0.026 + 0.018 * hair.volume
     centre = posed[anchor] + normal * radius * 0.75

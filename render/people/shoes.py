@@ -18,8 +18,9 @@ def build_shoes(garment: GarmentSpec, shape: Shape, skeleton: Skeleton, model: B
     """Upper and sole of both shoes. cut: `collar` 0 low .. 1 boot; `sole` thickness in metres."""
     surfaces: list[Surface] = []
     for side, name in (("L", "Left_Shoe"), ("R", "Right_Shoe")):
-        foot = shape.vertices[region_weights()[f"Foot.{side}"] > 0.3]
-        ankle = shape.vertices[region_weights()[f"Lower_Leg.{side}"] > 0.5]
+        skin = np.unique(model.quads["body"])
+        foot = shape.vertices[skin[region_weights()[f"Foot.{side}"][skin] > 0.3]]
+        ankle = shape.vertices[skin[region_weights()[f"Lower_Leg.{side}"][skin] > 0.5]]
         below = np.concatenate([foot, ankle[ankle[:, 2] < foot[:, 2].min() + 0.2]])
         rings = _rings(below, garment.cut["collar"])
         bone = model.bones.index(f"foot.{side}")
