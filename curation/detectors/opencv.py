@@ -25,6 +25,7 @@ FRONTAL, PROFILE = "haarcascade_frontalface_alt2.xml", "haarcascade_profileface.
 _BODY_MARGIN = (0.12, 0.08)  # of the HOG window's width and height, on each side: background by training
 _WINDOW = (64, 128)  # px: width and height of the HOG window
 _PAD = 32  # px of repeated border, so that a body that touches the edge still has its window's margin
+_BLUR = 1.5  # px: standard deviation
 _SAME_PERSON = 0.5  # share of the smaller box
 
 
@@ -43,10 +44,10 @@ class OpenCVConfig(Config):
 
 
 class OpenCVDetector:
-    """Scores are no probabilities (measured on what is at hand, `benchmarks/curation.py`):
+    """Scores are no probabilities (measured on what is at hand, `benchmarks/curation_annotate.py`):
 
     * body: the SVM margin m, squashed: 1 / (1 + exp(-4 (m - 1)));
-    * face: the number n of overlapping windows that the cascade accepted, squashed: 1 - exp(-n / 12).
+    * face: the number n of overlapping windows that the cascade accepted, squashed: 1 - exp(-n / 8).
     """
 
     def __init__(self, config: OpenCVConfig) -> None:
@@ -84,7 +85,8 @@ class OpenCVDetector:
 
     def _faces(self, full: RGB) -> Iterator[tuple[list[float], float]]:
         image, scale = _fit(full, self.config.face_side, self.config.face_side)
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        # Grain, of film or of a renderer, hides faces from the cascades and puts some where there are none.
+        gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), _BLUR)
         width = gray.shape[1]
         for cascade, view, mirrored in (
             (self._frontal, gray, False),
@@ -96,7 +98,7 @@ class OpenCVDetector:
             for (x, y, side, _), count in zip(faces, np.ravel(votes), strict=True):
                 left = width - x - side if mirrored else x
                 square = [float(length) / scale for length in (left, y, side)]
-                yield _head_and_shoulders(*square), 1 - math.exp(-float(count) / 12)
+                yield _head_and_shoulders(*square), 1 - math.exp(-float(count) / 8)
 
     @cached_property
     def _hog(self) -> Any:
