@@ -225,7 +225,7 @@ def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
     tint = nodes.attribute("tint")
     colour = nodes.mix(nodes.math("MULTIPLY", tint, 0.5), colour, tuple(0.45 * c for c in base))
     grey = nodes.ramp(nodes.math("MULTIPLY_ADD", broad, 0.5, nodes.math("MULTIPLY", fine, 0.5)), 0.72 - 0.55 * float(p["grey"]), 0.78 - 0.5 * float(p["grey"]))
-    colour = nodes.mix(nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.42, 0.41, 0.40))
+    colour = nodes.mix(nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.27, 0.265, 0.255))
     nodes.surface(
         Base_Color=colour, Roughness=0.42, Specular_IOR_Level=0.45, Anisotropic=0.6,
         Normal=nodes.bump(fine, 0.0012, 0.8), Sheen_Weight=0.1,

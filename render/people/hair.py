@@ -77,8 +77,8 @@ def build_hair(
             surfaces.append(_bun(hair, posed, head, model, rng))
     if hair.beard > 0.004:
         patch = _patch((beard_weight() - 0.45) * 0.02, posed, model)
-        roots = _sample_roots(patch, 380, rng)
-        surfaces.append(_locks(_beard(roots, hair, solid, rng), hair, 0.0045, "beard"))
+        roots = _sample_roots(patch, 460, rng)
+        surfaces.append(_locks(_beard(roots, hair, solid, rng), hair, 0.0032, "beard"))
     return tuple(surfaces)
 
 
@@ -101,7 +101,7 @@ def _cap(patch: Patch, hair: HairSpec, style: Style) -> Surface:
     level = columns[:, 9]
     rise = style.cap * (1 + hair.volume * (0.9 if hair.style == "afro" else 0.3)) * np.clip(level / 0.02 + 0.12, 0, 1)
     if hair.style == "afro":
-        rise = rise * (1.0 + 0.10 * waves(columns[:, 3:6], hair.seed, (0.03, 0.018, 0.012)))
+        rise = rise * (1.0 + 0.10 * waves(columns[:, 3:6], hair.seed, (0.022, 0.012, 0.008)))
     vertices = columns[:, :3] + columns[:, 6:9] * rise[:, None]
     relative = columns[:, 3:6] - CROWN
     turn = np.arctan2(relative[:, 0], -relative[:, 1])
@@ -219,7 +219,7 @@ def _beard(
 ) -> tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]]:
     count = len(roots.at)
     style = Style(count, 0.8, 0.25, 0.005, 0.0, 1.0, 0.0)
-    direction = unit(roots.normal * 0.7 + DOWN * 0.9 + rng.normal(size=(count, 3)) * 0.25)
+    direction = unit(roots.normal * 0.35 + DOWN * 0.9 + rng.normal(size=(count, 3)) * 0.25)
     step = (max(hair.beard, 0.006) * rng.uniform(0.6, 1.1, count) / STEPS)[:, None]
     points, normals = [roots.at], [roots.normal]
     for _ in range(STEPS):

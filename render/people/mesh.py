@@ -1,7 +1,7 @@
 """Triangle-mesh tools in numpy with a fixed order of operations, so that equal input gives equal bytes."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float64, Int, Int32, Int64, UInt8
 
 Vertices = Float64[np.ndarray, "v 3"]
 Faces = Int32[np.ndarray, "f 3"]
@@ -102,35 +102,28 @@ def clip(
     """The part of a mesh where `level` > 0, cut exactly at 0 (marching triangles); values are interpolated."""
     level = np.where(np.abs(level) < 1e-9, 1e-9, level)
     inside = level[faces] > 0
-    kept = [faces[inside.all(1)]]
-    count = len(values)
-    new_values: list[np.ndarray] = []
-    made: dict[tuple[int, int], int] = {}
+    total = inside.sum(1)
+    pieces, count = [faces[total == 3].astype(np.int64)], len(values)
+    one, two = _turned(faces[total == 1], inside[total == 1]), _turned(faces[total == 2], ~inside[total == 2])
+    cuts = np.concatenate([one[:, [0, 1]], one[:, [0, 2]], two[:, [0, 1]], two[:, [0, 2]]])
+    code, inverse = np.unique(np.sort(cuts, axis=1) @ np.array([count, 1]), return_inverse=True)
+    p, q = code // count, code % count
+    t = (level[p] / (level[p] - level[q]))[:, None]
+    corner = np.split(count + inverse, np.cumsum([len(one), len(one), len(two)]))
+    pieces += [
+        np.stack([one[:, 0], corner[0], corner[1]], axis=1),
+        np.stack([corner[2], two[:, 1], two[:, 2]], axis=1),
+        np.stack([corner[2], two[:, 2], corner[3]], axis=1),
+    ]
+    made = np.concatenate([values, values[p] * (1 - t) + values[q] * t])
+    used, kept = compact(np.concatenate(pieces).astype(np.int32), len(made))
+    return made[used], kept
 
-    def cut(p: int, q: int) -> int:
-        key = (min(p, q), max(p, q))
-        if key not in made:
-            t = level[key[0]] / (level[key[0]] - level[key[1]])
-            made[key] = count + len(new_values)
-            new_values.append(values[key[0]] * (1 - t) + values[key[1]] * t)
-        return made[key]
 
-    extra: list[tuple[int, int, int]] = []
-    for face, flags in zip(faces, inside, strict=True):
-        total = int(flags.sum())
-        if total in (0, 3):
-            continue
-        turn = int(np.flatnonzero(flags if total == 1 else ~flags)[0])
-        a, b, c = (int(face[(turn + i) % 3]) for i in range(3))
-        if total == 1:
-            extra.append((a, cut(a, b), cut(a, c)))
-        else:
-            ab, ac = cut(a, b), cut(a, c)
-            extra += [(ab, b, c), (ab, c, ac)]
-    faces = np.concatenate([*kept, np.array(extra, dtype=np.int32).reshape(-1, 3)]).astype(np.int32)
-    values = np.concatenate([values, np.array(new_values).reshape(-1, values.shape[1])])
-    used, faces = compact(faces, len(values))
-    return values[used], faces
+def _turned(faces: Int32[np.ndarray, "f 3"], alone: Bool[np.ndarray, "f 3"]) -> Int64[np.ndarray, "f 3"]:
+    """Faces turned so that the corner marked in `alone` comes first."""
+    first = np.argmax(alone, axis=1)[:, None] if len(faces) else np.zeros((0, 1), dtype=np.int64)
+    return np.take_along_axis(faces, (first + np.arange(3)) % 3, axis=1).astype(np.int64)
 
 
 def face_any(mask: Bool[np.ndarray, " v"], faces: Faces) -> Bool[np.ndarray, " f"]:
