@@ -87,9 +87,7 @@ def build_material(material: Material) -> Any:
     import bpy
 
     if material.kind not in BUILDERS:
-        raise VitruvianError(
-            f"materials: unknown kind {material.kind!r}; expected one of {sorted(BUILDERS)}"
-        )
+        raise VitruvianError(f"materials: unknown kind {material.kind!r}; expected one of {sorted(BUILDERS)}")
     name = f"{material.kind}-{digest_json({'kind': material.kind, 'params': dict(material.params)})[:16]}"
     if name in bpy.data.materials:
         return bpy.data.materials[name]
@@ -122,16 +120,22 @@ def _skin(nodes: Nodes, p: dict[str, Any]) -> None:
     colour = nodes.mix(nodes.math("MULTIPLY", flush, float(p["redness"])), colour, flushed)
     freckle = nodes.ramp(nodes.noise(where, 260.0, 1.0, seed + 5), 0.62, 0.7)
     face = nodes.math("MULTIPLY", nodes.attribute("face"), float(p["freckles"]) * 0.6)
-    colour = nodes.mix(nodes.math("MULTIPLY", freckle, face), colour, (tone[0] * 0.6, tone[1] * 0.45, tone[2] * 0.4))
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", freckle, face), colour, (tone[0] * 0.6, tone[1] * 0.45, tone[2] * 0.4)
+    )
     colour = nodes.mix(nodes.attribute("shade"), colour, tuple(p["shade"]))
-    colour = nodes.mix(nodes.attribute("nails"), colour, (tone[0] * 0.9 + 0.08, tone[1] * 0.8 + 0.06, tone[2] * 0.8 + 0.06))
+    colour = nodes.mix(
+        nodes.attribute("nails"), colour, (tone[0] * 0.9 + 0.08, tone[1] * 0.8 + 0.06, tone[2] * 0.8 + 0.06)
+    )
     colour = nodes.mix(nodes.attribute("lips"), colour, tuple(p["lips"]))
     colour = nodes.mix(nodes.attribute("inside"), colour, (0.16, 0.03, 0.03))
     pores = nodes.noise(where, 900.0, 1.0, seed + 9)
     lines = nodes.math("MULTIPLY", nodes.noise(where, 70.0, 4.0, seed + 11), 1.0 + 3.0 * float(p["wrinkles"]))
     height = nodes.math("MULTIPLY_ADD", lines, 0.6, pores)
     shiny = nodes.math("MULTIPLY_ADD", nodes.attribute("lips"), -0.14, float(p["roughness"]))
-    rough = nodes.math("MULTIPLY_ADD", nodes.noise(where, 40.0, 2.0, seed + 13), 0.16, nodes.math("ADD", shiny, -0.08))
+    rough = nodes.math(
+        "MULTIPLY_ADD", nodes.noise(where, 40.0, 2.0, seed + 13), 0.16, nodes.math("ADD", shiny, -0.08)
+    )
     nodes.surface(
         Base_Color=colour, Roughness=rough, Normal=nodes.bump(height, 0.0005, 0.5), Specular_IOR_Level=0.42,
         Subsurface_Weight=0.22, Subsurface_Radius=(1.0, 0.35, 0.18), Subsurface_Scale=0.006,
@@ -148,7 +152,9 @@ def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
     u, v = split.outputs[0], split.outputs[1]
 
     def wave(axis: Any, period: float) -> Any:
-        return nodes.math("MULTIPLY_ADD", nodes.math("SINE", nodes.math("MULTIPLY", axis, 6.2831853 / period)), 0.5, 0.5)
+        return nodes.math(
+            "MULTIPLY_ADD", nodes.math("SINE", nodes.math("MULTIPLY", axis, 6.2831853 / period)), 0.5, 0.5
+        )
 
     weave = nodes.math("MAXIMUM", wave(u, 0.0016), wave(v, 0.0016))
     style = p["pattern"]
@@ -157,21 +163,35 @@ def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
     if style == "checks":
         across, along = nodes.ramp(wave(u, scale), 0.55, 0.62), nodes.ramp(wave(v, scale), 0.55, 0.62)
         thin = nodes.ramp(wave(v, scale * 0.5), 0.96, 0.985)
-        base = nodes.mix(nodes.math("MULTIPLY_ADD", across, 0.5, nodes.math("MULTIPLY", along, 0.5)), colour, accent)
+        base = nodes.mix(
+            nodes.math("MULTIPLY_ADD", across, 0.5, nodes.math("MULTIPLY", along, 0.5)), colour, accent
+        )
         return nodes.mix(nodes.math("MULTIPLY", thin, 0.6), base, tuple(0.5 * c for c in accent)), weave
     if style == "print":
-        cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.85})
+        cells = nodes.add(
+            "ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.85}
+        )
         dots = nodes.ramp(cells.outputs["Distance"], 0.36, 0.32)
         return nodes.mix(dots, colour, accent), weave
     if style == "knit":
-        ribs = nodes.math("MULTIPLY_ADD", wave(u, scale), 0.7, nodes.math("MULTIPLY", wave(v, scale * 0.7), 0.3))
+        ribs = nodes.math(
+            "MULTIPLY_ADD", wave(u, scale), 0.7, nodes.math("MULTIPLY", wave(v, scale * 0.7), 0.3)
+        )
         return nodes.mix(nodes.math("MULTIPLY", ribs, 0.35), colour, tuple(0.45 * c for c in colour)), ribs
     if style == "denim":
         twill = wave(nodes.math("ADD", u, v), 0.0022)
         worn = nodes.ramp(nodes.noise(turned, 7.0, 3.0, p["seed"] % 991), 0.4, 0.75)
-        faded = nodes.mix(nodes.math("MULTIPLY", worn, 0.45), colour, tuple(min(1.0, 0.25 + 1.3 * c) for c in colour))
-        return nodes.mix(nodes.math("MULTIPLY", twill, 0.3), faded, tuple(min(1.0, c + 0.25) for c in colour)), twill
-    return nodes.mix(nodes.math("MULTIPLY", nodes.noise(turned, 30.0, 3.0, p["seed"] % 991), 0.18), colour, tuple(0.6 * c for c in colour)), weave
+        faded = nodes.mix(
+            nodes.math("MULTIPLY", worn, 0.45), colour, tuple(min(1.0, 0.25 + 1.3 * c) for c in colour)
+        )
+        return nodes.mix(
+            nodes.math("MULTIPLY", twill, 0.3), faded, tuple(min(1.0, c + 0.25) for c in colour)
+        ), twill
+    return nodes.mix(
+        nodes.math("MULTIPLY", nodes.noise(turned, 30.0, 3.0, p["seed"] % 991), 0.18),
+        colour,
+        tuple(0.6 * c for c in colour),
+    ), weave
 
 
 def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
@@ -182,10 +202,22 @@ def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
     stretched = nodes.add("ShaderNodeMapping", {"Vector": where, "Scale": (1.0, 1.0, 0.7)}).outputs[0]
     creases = nodes.noise(stretched, 9.0, 4.0, seed)
     ridged = nodes.math("ABSOLUTE", nodes.math("ADD", creases, -0.5))
-    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("seam"), 0.5), colour, tuple(0.45 * c for c in p["colour"]))
-    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("fold"), 0.4), colour, tuple(0.4 * c for c in p["colour"]))
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", nodes.attribute("seam"), 0.5), colour, tuple(0.45 * c for c in p["colour"])
+    )
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", nodes.attribute("fold"), 0.4), colour, tuple(0.4 * c for c in p["colour"])
+    )
     wrinkled = nodes.bump(ridged, 0.016, 0.6)
-    node = nodes.add("ShaderNodeBump", {"Height": fine, "Distance": 0.0006 if p["pattern"] != "knit" else 0.002, "Strength": 0.5, "Normal": wrinkled})
+    node = nodes.add(
+        "ShaderNodeBump",
+        {
+            "Height": fine,
+            "Distance": 0.0006 if p["pattern"] != "knit" else 0.002,
+            "Strength": 0.5,
+            "Normal": wrinkled,
+        },
+    )
     nodes.surface(
         Base_Color=colour, Roughness=float(p["roughness"]), Normal=node.outputs[0], Specular_IOR_Level=0.25,
         Sheen_Weight=0.25 if p["pattern"] in ("knit", "plain") else 0.08, Sheen_Roughness=0.5,
@@ -196,8 +228,14 @@ def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
     where = _object_coordinates(nodes)
     cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": where, "Scale": 420.0})
     worn = nodes.ramp(nodes.noise(where, 25.0, 3.0, p["seed"] % 977), 0.5, 0.8)
-    colour = nodes.mix(nodes.math("MULTIPLY", worn, 0.3), tuple(p["colour"]), tuple(min(1.0, 0.03 + 1.5 * c) for c in p["colour"]))
-    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("seam"), 0.6), colour, tuple(0.4 * c for c in p["colour"]))
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", worn, 0.3),
+        tuple(p["colour"]),
+        tuple(min(1.0, 0.03 + 1.5 * c) for c in p["colour"]),
+    )
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", nodes.attribute("seam"), 0.6), colour, tuple(0.4 * c for c in p["colour"])
+    )
     nodes.surface(
         Base_Color=colour, Roughness=float(p["roughness"]), Specular_IOR_Level=0.5,
         Normal=nodes.bump(cells.outputs["Distance"], 0.0004, 0.5),
@@ -207,7 +245,9 @@ def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
 def _rubber(nodes: Nodes, p: dict[str, Any]) -> None:
     where = _object_coordinates(nodes)
     dirt = nodes.ramp(nodes.noise(where, 30.0, 4.0, p["seed"] % 971), 0.45, 0.8)
-    colour = nodes.mix(nodes.math("MULTIPLY", dirt, 0.5), tuple(p["colour"]), tuple(0.5 * c for c in p["colour"]))
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", dirt, 0.5), tuple(p["colour"]), tuple(0.5 * c for c in p["colour"])
+    )
     nodes.surface(Base_Color=colour, Roughness=0.75, Specular_IOR_Level=0.35)
 
 
@@ -221,11 +261,19 @@ def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
     fine = nodes.noise(streaky, 1400.0, 2.0, p["seed"] % 967)
     broad = nodes.noise(streaky, 300.0, 2.0, p["seed"] % 953)
     base = tuple(p["colour"])
-    colour = nodes.mix(nodes.ramp(fine, 0.3, 0.7), tuple(0.45 * c for c in base), tuple(min(1.0, 1.7 * c) for c in base))
+    colour = nodes.mix(
+        nodes.ramp(fine, 0.3, 0.7), tuple(0.45 * c for c in base), tuple(min(1.0, 1.7 * c) for c in base)
+    )
     tint = nodes.attribute("tint")
     colour = nodes.mix(nodes.math("MULTIPLY", tint, 0.5), colour, tuple(0.45 * c for c in base))
-    grey = nodes.ramp(nodes.math("MULTIPLY_ADD", broad, 0.5, nodes.math("MULTIPLY", fine, 0.5)), 0.72 - 0.55 * float(p["grey"]), 0.78 - 0.5 * float(p["grey"]))
-    colour = nodes.mix(nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.27, 0.265, 0.255))
+    grey = nodes.ramp(
+        nodes.math("MULTIPLY_ADD", broad, 0.5, nodes.math("MULTIPLY", fine, 0.5)),
+        0.72 - 0.55 * float(p["grey"]),
+        0.78 - 0.5 * float(p["grey"]),
+    )
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.27, 0.265, 0.255)
+    )
     nodes.surface(
         Base_Color=colour, Roughness=0.42, Specular_IOR_Level=0.45, Anisotropic=0.6,
         Normal=nodes.bump(fine, 0.0012, 0.8), Sheen_Weight=0.1,
@@ -236,9 +284,16 @@ def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
     """`radial`: 0 at the middle of the pupil, 1 at the limbus, more on the white."""
     radial = nodes.attribute("radial")
     angle = nodes.attribute("angle")
-    fibres = nodes.add("ShaderNodeCombineXYZ", {0: nodes.math("MULTIPLY", angle, 9.0), 1: nodes.math("MULTIPLY", radial, 1.2)}).outputs[0]
+    fibres = nodes.add(
+        "ShaderNodeCombineXYZ",
+        {0: nodes.math("MULTIPLY", angle, 9.0), 1: nodes.math("MULTIPLY", radial, 1.2)},
+    ).outputs[0]
     streak = nodes.noise(fibres, 6.0, 3.0, 1.0)
-    iris = nodes.mix(nodes.ramp(streak, 0.35, 0.7), tuple(0.5 * c for c in p["iris"]), tuple(min(1.0, 1.8 * c) for c in p["iris"]))
+    iris = nodes.mix(
+        nodes.ramp(streak, 0.35, 0.7),
+        tuple(0.5 * c for c in p["iris"]),
+        tuple(min(1.0, 1.8 * c) for c in p["iris"]),
+    )
     ring = nodes.ramp(radial, 0.8, 1.0)
     iris = nodes.mix(nodes.math("MULTIPLY", ring, 0.85), iris, tuple(0.15 * c for c in p["iris"]))
     pupil = nodes.ramp(radial, float(p["pupil"]) * 0.92, float(p["pupil"]) * 1.08)
@@ -252,7 +307,13 @@ def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
 
 
 def _teeth(nodes: Nodes, p: dict[str, Any]) -> None:
-    nodes.surface(Base_Color=tuple(p["colour"]), Roughness=0.25, Subsurface_Weight=0.15, Subsurface_Radius=(0.6, 0.5, 0.4), Subsurface_Scale=0.003)
+    nodes.surface(
+        Base_Color=tuple(p["colour"]),
+        Roughness=0.25,
+        Subsurface_Weight=0.15,
+        Subsurface_Radius=(0.6, 0.5, 0.4),
+        Subsurface_Scale=0.003,
+    )
 
 
 def _tongue(nodes: Nodes, p: dict[str, Any]) -> None:

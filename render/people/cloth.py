@@ -16,6 +16,8 @@ from render.people.body import BodyModel, Shape, Skeleton, body_model
 from render.people.mesh import boundary_edges, clip, compact, smooth, subdivide, unit, vertex_normals
 
 Level = Float64[np.ndarray, " v"]
+Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
+"""A surface to stay off: points and their outward normals."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class Shell:
 def arm_weight() -> Float64[np.ndarray, " v"]:
     """How much of each template vertex moves with an arm beyond the shoulder, 0..1."""
     model = body_model()
-    arms = np.array([b.startswith(("upperarm", "lowerarm", "wrist", "finger", "metacarpal")) for b in model.bones])
+    arms = np.array(
+        [b.startswith(("upperarm", "lowerarm", "wrist", "finger", "metacarpal")) for b in model.bones]
+    )
     return np.asarray(np.where(arms[model.weight_bones], model.weights, 0.0).sum(1))
 
 
@@ -103,7 +107,7 @@ def pose_shell(shell: Shell, bones: Int32[np.ndarray, " b"], skeleton: Skeleton)
 def push_out(
     points: Float64[np.ndarray, "v 3"],
     faces: Int32[np.ndarray, "f 3"],
-    under: Sequence[tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]],
+    under: Sequence[Solid],
     margin: float,
     rounds: int = 3,
 ) -> Float64[np.ndarray, "v 3"]:
@@ -124,7 +128,9 @@ def push_out(
     return points
 
 
-def waves(where: Float64[np.ndarray, "v 3"], seed: int, lengths: Sequence[float]) -> Float64[np.ndarray, " v"]:
+def waves(
+    where: Float64[np.ndarray, "v 3"], seed: int, lengths: Sequence[float]
+) -> Float64[np.ndarray, " v"]:
     """A smooth pseudo-random field in about -1..1: warped plane waves of the given lengths, in metres."""
     rng = np.random.default_rng(seed)
     total = np.zeros(len(where))
@@ -188,7 +194,7 @@ def _away_from_edge(
     return unit(total)
 
 
-def body_solid(model: BodyModel, posed: Float64[np.ndarray, "v 3"]) -> tuple[np.ndarray, np.ndarray]:
+def body_solid(model: BodyModel, posed: Float64[np.ndarray, "v 3"]) -> Solid:
     """(points, outward normals) of the posed skin that cloth must stay off."""
     faces = model.faces("body")
     used, local = compact(faces, len(posed))

@@ -5,7 +5,7 @@ from jaxtyping import Float64, Int32
 
 from render.people.body import BodyModel, Skeleton, rotation
 from render.people.looks import TEETH, TONGUE, eye_material, hair_material
-from render.people.mesh import compact, constant_parts, smooth, unit, vertex_normals
+from render.people.mesh import compact, constant_parts, unit, vertex_normals
 from render.people.parts import PART
 from render.people.spec import PersonSpec, Surface
 
@@ -29,20 +29,35 @@ def build_face(
 
 
 def _eye(
-    spec: PersonSpec, side: str, posed: Float64[np.ndarray, "v 3"], head: Float64[np.ndarray, "3 3"], model: BodyModel
+    spec: PersonSpec,
+    side: str,
+    posed: Float64[np.ndarray, "v 3"],
+    head: Float64[np.ndarray, "3 3"],
+    model: BodyModel,
 ) -> Surface:
     """A sphere with a corneal bulge, fitted to the helper eyeball and turned to the gaze."""
     helper = np.unique(model.quads[f"helper-{side}-eye"])
     points = posed[helper]
     centre = (points.min(0) + points.max(0)) / 2
     radius = float(np.sqrt(((points - centre) ** 2).sum(1)).mean()) * 0.985
-    polar = np.degrees(np.concatenate([np.linspace(0, np.radians(IRIS_ANGLE), 9), np.linspace(np.radians(IRIS_ANGLE), np.pi, RINGS - 8)[1:]]))
+    polar = np.degrees(
+        np.concatenate(
+            [
+                np.linspace(0, np.radians(IRIS_ANGLE), 9),
+                np.linspace(np.radians(IRIS_ANGLE), np.pi, RINGS - 8)[1:],
+            ]
+        )
+    )
     turn = np.linspace(0, 2 * np.pi, SECTORS, endpoint=False)
     theta = np.radians(polar)[:, None]
     bulge = 1.0 + 0.045 * np.clip(1.0 - (polar / (IRIS_ANGLE * 1.15)) ** 2, 0, 1)[:, None]
-    local = np.stack(
-        [np.sin(theta) * np.cos(turn), -np.cos(theta) * np.ones_like(turn), np.sin(theta) * np.sin(turn)], axis=2
-    ) * (radius * bulge)[..., None]
+    local = (
+        np.stack(
+            [np.sin(theta) * np.cos(turn), -np.cos(theta) * np.ones_like(turn), np.sin(theta) * np.sin(turn)],
+            axis=2,
+        )
+        * (radius * bulge)[..., None]
+    )
     gaze = rotation(np.array([0.0, 0.0, spec.eyes.yaw])) @ rotation(np.array([-spec.eyes.pitch, 0.0, 0.0]))
     frame = head @ gaze
     vertices = (local.reshape(-1, 3)[:, None, :] * frame[None]).sum(2) + centre
@@ -104,14 +119,20 @@ def strips(
 ) -> tuple[Float64[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
     """Tapered two-triangle-long hairs: a base edge of width |across|, a narrower middle and a point."""
     middle = 0.5 * (roots + tips)
-    points = np.stack([roots - across / 2, roots + across / 2, middle - across / 3, middle + across / 3, tips], axis=1)
+    points = np.stack(
+        [roots - across / 2, roots + across / 2, middle - across / 3, middle + across / 3, tips], axis=1
+    )
     base = np.arange(len(roots))[:, None, None] * 5
     faces = base + np.array([[0, 1, 3], [0, 3, 2], [2, 3, 4]])[None]
     return points.reshape(-1, 3), faces.reshape(-1, 3).astype(np.int32)
 
 
 def _hair_surface(
-    spec: PersonSpec, name: str, vertices: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], normals: Float64[np.ndarray, "v 3"]
+    spec: PersonSpec,
+    name: str,
+    vertices: Float64[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+    normals: Float64[np.ndarray, "v 3"],
 ) -> Surface:
     flat = np.stack([np.arange(len(vertices)) % 5 * 0.001, np.zeros(len(vertices))], axis=1)
     return Surface(
@@ -157,7 +178,11 @@ def _brows(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel
     """Short hairs along the brow line, lying outwards and flat on the skin."""
     rng = np.random.default_rng(spec.hair.seed + 17)
     body = np.unique(model.quads["body"])
-    front = body[(model.template[body, 1] < -0.09) & (model.template[body, 2] > 0.70) & (model.template[body, 2] < 0.79)]
+    front = body[
+        (model.template[body, 1] < -0.09)
+        & (model.template[body, 2] > 0.70)
+        & (model.template[body, 2] < 0.79)
+    ]
     flat = model.template[front][:, [0, 2]]
     normals = vertex_normals(posed, model.faces("body"))
     line = np.array(BROW)
@@ -165,7 +190,9 @@ def _brows(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel
     place = np.stack([np.interp(t, range(5), line[:, c]) for c in range(2)], axis=1)
     thick = np.interp(t, (0, 1, 2, 4), (0.0030, 0.0034, 0.0026, 0.0010)) * spec.hair.brow
     place[:, 1] += rng.uniform(-1, 1, 150) * thick
-    lie = np.stack([np.interp(t, (0, 1, 4), (0.25, 0.85, 0.95)), np.interp(t, (0, 1, 4), (0.95, 0.45, -0.4))], axis=1)
+    lie = np.stack(
+        [np.interp(t, (0, 1, 4), (0.25, 0.85, 0.95)), np.interp(t, (0, 1, 4), (0.95, 0.45, -0.4))], axis=1
+    )
     length = rng.uniform(0.004, 0.008, 150)
     roots, tips, up = [], [], []
     for sign in (1.0, -1.0):
@@ -194,6 +221,3 @@ def _on_surface(
     weight = 1.0 / (distance + 1e-5) ** 2
     weight /= weight.sum(1, keepdims=True)
     return (vertices[index] * weight[..., None]).sum(1), unit((normals[index] * weight[..., None]).sum(1))
-
-
-__all__ = ["build_face", "smooth", "strips"]

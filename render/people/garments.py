@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int32
 from render.people.body import BodyModel, Shape, Skeleton
 from render.people.cloth import (
     Shell,
+    Solid,
     arm_weight,
     body_solid,
     cut_shell,
@@ -28,7 +29,11 @@ from render.people.parts import PART
 from render.people.spec import GarmentSpec, Surface
 
 HIP_Z, KNEE_Z, ANKLE_Z = 0.049, -0.369, -0.745  # joint heights of the rest template, metres
-SHOULDER, ELBOW, WRIST = np.array([0.168, -0.015, 0.525]), np.array([0.313, -0.013, 0.349]), np.array([0.431, -0.176, 0.245])
+SHOULDER, ELBOW, WRIST = (
+    np.array([0.168, -0.015, 0.525]),
+    np.array([0.313, -0.013, 0.349]),
+    np.array([0.431, -0.176, 0.245]),
+)
 HIDDEN_DEPTH = 0.022  # skin this far inside a garment's cut is removed, metres
 
 Points = Float64[np.ndarray, "v 3"]
@@ -66,7 +71,12 @@ def leg_height(leg: float) -> float:
 def _top(template: Points, arm: Field, cut: Cut, hem: float, high: float = 0.0) -> Field:
     sleeve = (cut["sleeve"] - along_arm(template)) * 0.23
     if cut["sleeve"] <= 0.0:
-        sleeve = 0.185 - np.abs(template[:, 0]) - 0.25 * (template[:, 2] - 0.52) - 0.4 * arm * (template[:, 2] < 0.45)
+        sleeve = (
+            0.185
+            - np.abs(template[:, 0])
+            - 0.25 * (template[:, 2] - 0.52)
+            - 0.4 * arm * (template[:, 2] < 0.45)
+        )
     free = np.where(arm > 0.05, np.minimum(1.0, arm * 4), 0.0)
     bottom = template[:, 2] - hem + free
     sleeve = np.where(arm > 0.02, sleeve, 0.3) if cut["sleeve"] > 0 else sleeve
@@ -147,13 +157,14 @@ def dress(
     surfaces: list[Surface] = []
     for index, garment in enumerate(cloths):
         style = STYLES[garment.kind]
-        for piece, level in _pieces(garment, shape, skeleton, style):
+        for piece in _pieces(garment, shape, skeleton, style):
             outer = [_covers(over, piece.template, piece.arm) for over in cloths[index + 1 :]]
             fitted = _fit(piece, garment, style, under)
             under.append((fitted.posed, fitted.normals()))
-            buried = np.any([c > HIDDEN_DEPTH for c in outer], axis=0) if outer else np.zeros(len(piece.arm), bool)
+            buried = (
+                np.any([c > HIDDEN_DEPTH for c in outer], axis=0) if outer else np.zeros(len(piece.arm), bool)
+            )
             surfaces += _finish(drop_hidden(fitted, buried), garment, style)
-            del level
         depth = _covers(garment, model.template, arm)
         hidden |= depth > HIDDEN_DEPTH
         tucked |= depth > 0.0
@@ -168,19 +179,19 @@ def _covers(garment: GarmentSpec, template: Points, arm: Field) -> Field:
     return depth
 
 
-def _pieces(garment: GarmentSpec, shape: Shape, skeleton: Skeleton, style: Style) -> list[tuple[Shell, str]]:
+def _pieces(garment: GarmentSpec, shape: Shape, skeleton: Skeleton, style: Style) -> list[Shell]:
     """The garment's shells, fitted at rest and posed."""
     made = []
     if garment.kind != "skirt":
         shell, bones = helper_shell("helper-tights", shape, 1)
         shell = cut_shell(shell, style.level(shell.template, shell.arm, garment.cut))
         shell = _ease(shell, garment, style, shape)
-        made.append((pose_shell(shell, bones, skeleton), "tights"))
+        made.append(pose_shell(shell, bones, skeleton))
     if garment.kind in ("skirt", "dress"):
         shell, bones = helper_shell("helper-skirt", shape, 1)
         shell = cut_shell(shell, _skirt(shell.template, shell.arm, garment.cut))
         shell = _flare(shell, garment.cut)
-        made.append((_settle_skirt(pose_shell(shell, bones, skeleton)), "skirt"))
+        made.append(_settle_skirt(pose_shell(shell, bones, skeleton)))
     return made
 
 
@@ -216,7 +227,9 @@ def _tube_legs(rest: Points, template: Points, cut: Cut) -> Points:
             radii[i] = np.sqrt(((rest[near, :2] - centres[i]) ** 2).sum(1)).mean()
         wide = radii.copy()
         ratio = 0.80 + 0.14 * cut["ease"] + 0.12 * cut["flare"]
-        wide = np.maximum(wide, radii[0] * np.interp(levels, (0.3, 2.0), (1.0, ratio * (0.72 + 0.25 * cut["flare"]))))
+        wide = np.maximum(
+            wide, radii[0] * np.interp(levels, (0.3, 2.0), (1.0, ratio * (0.72 + 0.25 * cut["flare"])))
+        )
         scale = np.interp(place[leg], levels, wide / radii)
         middle = np.stack([np.interp(place[leg], levels, centres[:, c]) for c in range(2)], axis=1)
         blend = np.clip((place[leg] - 0.3) / 0.5, 0, 1)[:, None]
@@ -234,7 +247,10 @@ def _flare(shell: Shell, cut: Cut) -> Shell:
     folds = np.sin(angle * round(7 + 5 * cut["flare"]) + 1.7 * np.sin(angle * 3 + cut["seed"]))
     narrow = 0.80 + 0.35 * cut["flare"]
     width = 1.0 + np.clip(down / 0.35, 0, 1) * (narrow - 1.0)
-    rest[:, :2] = middle + (rest[:, :2] - middle) * (width + 0.11 * cut["flare"] * folds * np.clip(down / 0.5, 0, 1))[:, None]
+    rest[:, :2] = (
+        middle
+        + (rest[:, :2] - middle) * (width + 0.11 * cut["flare"] * folds * np.clip(down / 0.5, 0, 1))[:, None]
+    )
     return replace(shell, rest=smooth(rest, shell.faces, 2, np.where(shell.edge > 0.003, 0.5, 0.1)))
 
 
@@ -246,7 +262,7 @@ def _settle_skirt(shell: Shell) -> Shell:
     return replace(shell, posed=np.concatenate([height[:, :2], 0.5 * (height[:, 2:] + posed[:, 2:])], axis=1))
 
 
-def _fit(shell: Shell, garment: GarmentSpec, style: Style, under: list[tuple[Points, Points]]) -> Shell:
+def _fit(shell: Shell, garment: GarmentSpec, style: Style, under: list[Solid]) -> Shell:
     """Posed cloth: smoothed where it bunches, kept off everything below, with folds."""
     posed = smooth(shell.posed, shell.faces, 2, np.where(shell.edge > 0.004, 0.5, 0.1))
     posed = push_out(posed, shell.faces, under, style.offset * 0.75)
@@ -255,7 +271,11 @@ def _fit(shell: Shell, garment: GarmentSpec, style: Style, under: list[tuple[Poi
     field = waves(shell.rest * np.array([1.0, 1.0, 0.8]), seed, (0.21, 0.13, 0.09, 0.06))
     folds = 1.0 - 2.0 * np.abs(field)
     bend = _bending(shell)
-    posed = posed + normals * (style.wrinkles * folds * (0.5 + 1.5 * bend) * np.clip(shell.edge / 0.02, 0.15, 1))[:, None]
+    posed = (
+        posed
+        + normals
+        * (style.wrinkles * folds * (0.5 + 1.5 * bend) * np.clip(shell.edge / 0.02, 0.15, 1))[:, None]
+    )
     return replace(shell, posed=push_out(posed, shell.faces, under, style.offset * 0.6, rounds=2))
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int32
 from scipy.spatial import cKDTree
 
 from render.people.body import BodyModel, Skeleton
-from render.people.cloth import waves
+from render.people.cloth import Solid, waves
 from render.people.looks import hair_material
 from render.people.mesh import clip, constant_parts, face_normals, subdivide, unit, vertex_normals
 from render.people.parts import PART
@@ -72,7 +72,9 @@ def build_hair(
         if style.locks:
             roots = _sample_roots(cap, style.locks, rng)
             goal = posed[_bun_anchor(model)] if hair.style == "bun" else None
-            surfaces.append(_locks(_grow(roots, hair, style, head, solid, rng, goal), hair, style.width, "hair"))
+            surfaces.append(
+                _locks(_grow(roots, hair, style, head, solid, rng, goal), hair, style.width, "hair")
+            )
         if hair.style == "bun":
             surfaces.append(_bun(hair, posed, head, model, rng))
     if hair.beard > 0.004:
@@ -82,7 +84,7 @@ def build_hair(
     return tuple(surfaces)
 
 
-Patch = tuple[Float64[np.ndarray, "v c"], Int32[np.ndarray, "f 3"]]
+Patch = tuple[Float64[np.ndarray, "n c"], Int32[np.ndarray, "m 3"]]
 
 
 def _patch(level: Float64[np.ndarray, " v"], posed: Float64[np.ndarray, "v 3"], model: BodyModel) -> Patch:
@@ -99,7 +101,11 @@ def _cap(patch: Patch, hair: HairSpec, style: Style) -> Surface:
     if hair.style == "afro":
         columns, faces = subdivide(columns, faces)
     level = columns[:, 9]
-    rise = style.cap * (1 + hair.volume * (0.9 if hair.style == "afro" else 0.3)) * np.clip(level / 0.02 + 0.12, 0, 1)
+    rise = (
+        style.cap
+        * (1 + hair.volume * (0.9 if hair.style == "afro" else 0.3))
+        * np.clip(level / 0.02 + 0.12, 0, 1)
+    )
     if hair.style == "afro":
         rise = rise * (1.0 + 0.10 * waves(columns[:, 3:6], hair.seed, (0.022, 0.012, 0.008)))
     vertices = columns[:, :3] + columns[:, 6:9] * rise[:, None]
@@ -131,9 +137,7 @@ def _sample_roots(patch: Patch, count: int, rng: np.random.Generator) -> Roots:
     return Roots(values[:, :3], values[:, 3:6], unit(values[:, 6:9]))
 
 
-def _obstacles(
-    posed: Float64[np.ndarray, "v 3"], clothes: tuple[Surface, ...], model: BodyModel
-) -> tuple[np.ndarray, np.ndarray]:
+def _obstacles(posed: Float64[np.ndarray, "v 3"], clothes: tuple[Surface, ...], model: BodyModel) -> Solid:
     faces = model.faces("body")
     upper = np.unique(faces[(model.template[faces, 2] > 0.2).all(1)])
     points, normals = [posed[upper]], [vertex_normals(posed, faces)[upper]]
@@ -157,7 +161,9 @@ def _flow(roots: Roots, hair: HairSpec, rng: np.random.Generator) -> Float64[np.
         return unit(away) * (1 - 0.7 * top) + combed * 0.7 * top
     side = np.where(p[:, 0] - 0.07 * hair.part > 0, 1.0, -1.0)
     front = np.clip((-0.02 - p[:, 1]) / 0.08, 0, 1)
-    return np.stack([side * 1.0, 0.35 + 0.5 * front + 0.6 * np.clip(p[:, 1] / 0.06, 0, 1), -0.25 + 0.45 * front], axis=1)
+    return np.stack(
+        [side * 1.0, 0.35 + 0.5 * front + 0.6 * np.clip(p[:, 1] / 0.06, 0, 1), -0.25 + 0.45 * front], axis=1
+    )
 
 
 def _grow(
@@ -165,7 +171,7 @@ def _grow(
     hair: HairSpec,
     style: Style,
     head: Float64[np.ndarray, "3 3"],
-    solid: tuple[np.ndarray, np.ndarray],
+    solid: Solid,
     rng: np.random.Generator,
     goal: Float64[np.ndarray, " 3"] | None,
 ) -> tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]]:
@@ -182,13 +188,18 @@ def _grow(
         length = np.full(count, 0.012 + 0.012 * hair.volume)
     step = (length / STEPS)[:, None]
     layer = 0.003 + rng.random(count) * (0.006 + 0.012 * hair.volume * (hair.style in ("bob", "long")))
-    points, normals = [roots.at + roots.normal * style.cap * (0.6 + 0.9 * hair.volume * (hair.style == "afro"))], [roots.normal]
+    points, normals = (
+        [roots.at + roots.normal * style.cap * (0.6 + 0.9 * hair.volume * (hair.style == "afro"))],
+        [roots.normal],
+    )
     tree = cKDTree(solid[0])
     phase = rng.uniform(0, 2 * np.pi, count)
     for i in range(STEPS):
         near = normals[-1]
         wobble = np.sin(phase + i * (1.2 + 2.0 * hair.curl)) * hair.curl * 0.4
-        direction = unit(goal - points[-1]) if goal is not None else style.stiff * direction + style.gravity * DOWN
+        direction = (
+            unit(goal - points[-1]) if goal is not None else style.stiff * direction + style.gravity * DOWN
+        )
         direction = unit(direction + np.cross(direction, near) * wobble[:, None])
         rising = np.maximum((direction * near).sum(1, keepdims=True), 0.0)
         direction = unit(direction - style.cling * rising * near)
@@ -202,7 +213,7 @@ def _grow(
 def _off(
     points: Float64[np.ndarray, "n 3"],
     tree: cKDTree,
-    solid: tuple[np.ndarray, np.ndarray],
+    solid: Solid,
     layer: Float64[np.ndarray, " n"],
     cling: float,
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
@@ -215,7 +226,7 @@ def _off(
 
 
 def _beard(
-    roots: Roots, hair: HairSpec, solid: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    roots: Roots, hair: HairSpec, solid: Solid, rng: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]]:
     count = len(roots.at)
     style = Style(count, 0.8, 0.25, 0.005, 0.0, 1.0, 0.0)
@@ -230,7 +241,10 @@ def _beard(
 
 
 def _locks(
-    lines: tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]], hair: HairSpec, width: float, name: str
+    lines: tuple[Float64[np.ndarray, "n s 3"], Float64[np.ndarray, "n s 3"]],
+    hair: HairSpec,
+    width: float,
+    name: str,
 ) -> Surface:
     """Ribbons along centre lines, their normals turned outwards at both edges so that they shade as round locks."""
     points, normals = lines
@@ -250,8 +264,12 @@ def _locks(
     vertices = grid.reshape(-1, 3)
     turned = (face_normals(vertices, faces) * bent.reshape(-1, 3)[faces[:, 0]]).sum(1) < 0
     faces[turned] = faces[turned][:, ::-1]
-    along = np.concatenate([np.zeros((count, 1)), np.cumsum(np.sqrt((np.diff(points, axis=1) ** 2).sum(2)), axis=1)], axis=1)
-    u = np.arange(count)[:, None, None] * 0.037 + np.array([-0.5, 0.0, 0.5]) * width * np.ones((count, rows, 1))
+    along = np.concatenate(
+        [np.zeros((count, 1)), np.cumsum(np.sqrt((np.diff(points, axis=1) ** 2).sum(2)), axis=1)], axis=1
+    )
+    u = np.arange(count)[:, None, None] * 0.037 + np.array([-0.5, 0.0, 0.5]) * width * np.ones(
+        (count, rows, 1)
+    )
     uv = np.stack([u, np.broadcast_to(along[..., None], u.shape)], axis=3).reshape(-1, 2)
     rootward = 1.0 - np.arange(rows) / (rows - 1)
     tint = np.broadcast_to((0.8 * rootward**2)[None, :, None], u.shape).reshape(-1)
@@ -273,7 +291,11 @@ def _bun_anchor(model: BodyModel) -> int:
 
 
 def _bun(
-    hair: HairSpec, posed: Float64[np.ndarray, "v 3"], head: Float64[np.ndarray, "3 3"], model: BodyModel, rng: np.random.Generator
+    hair: HairSpec,
+    posed: Float64[np.ndarray, "v 3"],
+    head: Float64[np.ndarray, "3 3"],
+    model: BodyModel,
+    rng: np.random.Generator,
 ) -> Surface:
     """A knot of hair: locks wound around a small ellipsoid at the back of the head."""
     anchor = _bun_anchor(model)

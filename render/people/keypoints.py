@@ -11,7 +11,11 @@ JOINTS = {5: "upperarm01", 7: "lowerarm01", 9: "wrist", 11: "upperleg01", 13: "l
 """COCO index of the left joint -> bone whose head it is; the right one is index + 1."""
 
 NOSE_TIP, EAR_LEFT, EAR_RIGHT = 0, 3, 4
-TEMPLATE_POINTS = {NOSE_TIP: (0.0, -0.168, 0.692), EAR_LEFT: (0.079, -0.045, 0.712), EAR_RIGHT: (-0.079, -0.045, 0.712)}
+TEMPLATE_POINTS = {
+    NOSE_TIP: (0.0, -0.168, 0.692),
+    EAR_LEFT: (0.079, -0.045, 0.712),
+    EAR_RIGHT: (-0.079, -0.045, 0.712),
+}
 """Template positions (metres, rest) whose nearest vertices carry the surface keypoints."""
 
 

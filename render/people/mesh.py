@@ -87,13 +87,17 @@ def subdivide(
 ) -> tuple[Float64[np.ndarray, "w c"], Int32[np.ndarray, "g 3"]]:
     """Each triangle in four; per-vertex values (any number of columns) are interpolated at edge midpoints."""
     count = len(values)
-    half = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
+    half = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(
+        np.int64
+    )
     code, inverse = np.unique(half[:, 0] * count + half[:, 1], return_inverse=True)
     middle = 0.5 * (values[code // count] + values[code % count])
     ab, bc, ca = (count + inverse.reshape(3, -1)).astype(np.int32)
     a, b, c = faces.T
     parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-    return np.concatenate([values, middle]), np.concatenate([np.stack(p, axis=1) for p in parts]).astype(np.int32)
+    return np.concatenate([values, middle]), np.concatenate([np.stack(p, axis=1) for p in parts]).astype(
+        np.int32
+    )
 
 
 def clip(

@@ -7,11 +7,7 @@ from jaxtyping import Bool, Float64, UInt8
 
 from render.people.body import BodyModel, body_model
 
-NAMES = (
-    "Background Apparel Face_Neck Hair Left_Foot Left_Hand Left_Lower_Arm Left_Lower_Leg Left_Shoe Left_Sock "
-    "Left_Upper_Arm Left_Upper_Leg Lower_Clothing Right_Foot Right_Hand Right_Lower_Arm Right_Lower_Leg Right_Shoe "
-    "Right_Sock Right_Upper_Arm Right_Upper_Leg Torso Upper_Clothing Lower_Lip Upper_Lip Lower_Teeth Upper_Teeth Tongue"
-).split()
+NAMES = ["Background", "Apparel", "Face_Neck", "Hair", "Left_Foot", "Left_Hand", "Left_Lower_Arm", "Left_Lower_Leg", "Left_Shoe", "Left_Sock", "Left_Upper_Arm", "Left_Upper_Leg", "Lower_Clothing", "Right_Foot", "Right_Hand", "Right_Lower_Arm", "Right_Lower_Leg", "Right_Shoe", "Right_Sock", "Right_Upper_Arm", "Right_Upper_Leg", "Torso", "Upper_Clothing", "Lower_Lip", "Upper_Lip", "Lower_Teeth", "Upper_Teeth", "Tongue"]
 PART: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Class ids of the 28-class vocabulary (annotation/vocabularies; a test keeps the two equal)."""
 

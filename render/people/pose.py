@@ -66,9 +66,7 @@ def frame(first: Vector, second: Vector) -> Float64[np.ndarray, "3 3"]:
     return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
-def turn_between(
-    rest: tuple[Vector, Vector], target: tuple[Vector, Vector]
-) -> Float64[np.ndarray, "3 3"]:
+def turn_between(rest: tuple[Vector, Vector], target: tuple[Vector, Vector]) -> Float64[np.ndarray, "3 3"]:
     """The rotation that takes one pair of directions to another."""
     return np.asarray((frame(*target)[:, None, :] * frame(*rest)[None, :, :]).sum(2))
 

@@ -13,7 +13,14 @@ from render.people.wardrobe import sample_outfit
 from shards.errors import VitruvianError
 
 ATTEMPTS = 20
-TONES = ((0.72, 0.47, 0.36), (0.62, 0.38, 0.27), (0.50, 0.29, 0.19), (0.36, 0.19, 0.115), (0.22, 0.11, 0.065), (0.11, 0.055, 0.034))
+TONES = (
+    (0.72, 0.47, 0.36),
+    (0.62, 0.38, 0.27),
+    (0.50, 0.29, 0.19),
+    (0.36, 0.19, 0.115),
+    (0.22, 0.11, 0.065),
+    (0.11, 0.055, 0.034),
+)
 """Linear reflectance of six skin tones, light to dark (after the Fitzpatrick types); draws interpolate between two."""
 TONE_WEIGHTS = (0.16, 0.22, 0.22, 0.16, 0.13, 0.11)
 HAIR_COLOURS = {
@@ -25,7 +32,13 @@ HAIR_COLOURS = {
     "red": (0.22, 0.06, 0.022),
     "grey": (0.30, 0.29, 0.28),
 }
-IRISES = ((0.045, 0.02, 0.01), (0.09, 0.045, 0.02), (0.10, 0.12, 0.05), (0.08, 0.16, 0.26), (0.16, 0.20, 0.22))
+IRISES = (
+    (0.045, 0.02, 0.01),
+    (0.09, 0.045, 0.02),
+    (0.10, 0.12, 0.05),
+    (0.08, 0.16, 0.26),
+    (0.16, 0.20, 0.22),
+)
 EXPRESSIONS: dict[str, tuple[float, dict[str, float]]] = {
     "neutral": (0.40, {}),
     "smile": (0.30, {"mouthSmile": 0.75, "cheekSquint": 0.35, "eyeSquint": 0.2}),
@@ -139,10 +152,14 @@ def _hair(rng: np.random.Generator, phenotype: dict[str, float], darkness: float
     names = ["black", "dark_brown", "brown", "light_brown", "blond", "red"]
     probabilities = np.array([0.35 + darkness, 0.3, 0.15 + light, 0.6 * light, 0.6 * light, 0.2 * light])
     base = np.array(HAIR_COLOURS[names[int(rng.choice(6, p=probabilities / probabilities.sum()))]])
-    grey = float(np.clip(rng.normal(0.75, 0.2), 0, 1)) if old else float(np.clip(rng.normal(-0.25, 0.3), 0, 0.8))
+    grey = (
+        float(np.clip(rng.normal(0.75, 0.2), 0, 1)) if old else float(np.clip(rng.normal(-0.25, 0.3), 0, 0.8))
+    )
     grey = 0.0 if child else grey
     colour = base * rng.uniform(0.8, 1.25, 3).clip(0.85, 1.2)
-    length = {"long": (0.22, 0.42), "bob": (0.13, 0.2), "short": (0.035, 0.075), "crop": (0.018, 0.03)}.get(style, (0.05, 0.1))
+    length = {"long": (0.22, 0.42), "bob": (0.13, 0.2), "short": (0.035, 0.075), "crop": (0.018, 0.03)}.get(
+        style, (0.05, 0.1)
+    )
     beard = 0.0
     if not female and not child and rng.random() < 0.4:
         beard = rng.uniform(0.003, 0.03)
@@ -164,7 +181,9 @@ def _hair(rng: np.random.Generator, phenotype: dict[str, float], darkness: float
 def _eyes(rng: np.random.Generator, darkness: float) -> EyeSpec:
     light = max(0.0, 0.5 - darkness)
     probabilities = np.array([0.5 + darkness, 0.4, 0.35 * light, 0.8 * light, 0.4 * light])
-    iris = np.array(IRISES[int(rng.choice(5, p=probabilities / probabilities.sum()))]) * rng.uniform(0.75, 1.3)
+    iris = np.array(IRISES[int(rng.choice(5, p=probabilities / probabilities.sum()))]) * rng.uniform(
+        0.75, 1.3
+    )
     return EyeSpec(
         iris=(rounded(iris[0]), rounded(iris[1]), rounded(iris[2])),
         pupil=rounded(rng.uniform(0.28, 0.48)),
@@ -182,9 +201,13 @@ def _plausible_pose(rng: np.random.Generator, phenotype: dict[str, float]) -> tu
         pose = resolve(stance, shape, model)
         skeleton = pose_skeleton(shape, pose, model)
         touching = stance.name == "hands_on_hips"
-        if _stands(skeleton.heads, model) and _arm_gap(shape, skeleton, model) > (-0.002 if touching else 0.02):
+        if _stands(skeleton.heads, model) and _arm_gap(shape, skeleton, model) > (
+            -0.002 if touching else 0.02
+        ):
             return stance.name, pose
-    raise VitruvianError(f"no plausible pose in {ATTEMPTS} draws for phenotype {phenotype}; widen render/people/pose.py")
+    raise VitruvianError(
+        f"no plausible pose in {ATTEMPTS} draws for phenotype {phenotype}; widen render/people/pose.py"
+    )
 
 
 def _spread_arms(stance: Stance, phenotype: dict[str, float]) -> Stance:
@@ -202,7 +225,10 @@ def _spread_arms(stance: Stance, phenotype: dict[str, float]) -> Stance:
 
 def _stands(heads: Any, model: BodyModel) -> bool:
     """Whether the middle of the trunk is above the feet's support area, with 4 cm to spare."""
-    at = {name: heads[model.bones.index(name)] for name in ("foot.L", "foot.R", "toe2-1.L", "toe2-1.R", "spine04", "spine01")}
+    at = {
+        name: heads[model.bones.index(name)]
+        for name in ("foot.L", "foot.R", "toe2-1.L", "toe2-1.R", "spine04", "spine01")
+    }
     feet = np.array([at[n][:2] for n in ("foot.L", "foot.R", "toe2-1.L", "toe2-1.R")])
     centre = (at["spine04"][:2] + at["spine01"][:2]) / 2
     return bool((centre > feet.min(0) - 0.04).all() and (centre < feet.max(0) + 0.04).all())
@@ -214,7 +240,9 @@ def _arm_gap(shape: Any, skeleton: Any, model: BodyModel) -> float:
     body = np.zeros(len(model.template), dtype=bool)
     body[np.unique(model.quads["body"])] = True
     arm = body & (sum(weights[f"{n}.{s}"] for n in ("Lower_Arm", "Hand") for s in "LR") > 0.9)
-    rest = body & (weights["Torso"] + weights["Face_Neck"] + weights["Upper_Leg.L"] + weights["Upper_Leg.R"] > 0.95)
+    rest = body & (
+        weights["Torso"] + weights["Face_Neck"] + weights["Upper_Leg.L"] + weights["Upper_Leg.R"] > 0.95
+    )
     rest &= ~((np.abs(model.template[:, 0]) > 0.15) & (model.template[:, 2] > 0.3))
     points = {}
     for name, mask in (("arm", arm), ("rest", rest)):
@@ -222,6 +250,8 @@ def _arm_gap(shape: Any, skeleton: Any, model: BodyModel) -> float:
         points[name] = skin(shape.vertices[index], model.weights[index], model.weight_bones[index], skeleton)
     distance, nearest = cKDTree(points["rest"]).query(points["arm"])
     centre = points["rest"][:, :2].mean(0)
-    outward = points["rest"][nearest] - np.concatenate([np.broadcast_to(centre, (len(nearest), 2)), points["rest"][nearest][:, 2:]], axis=1)
+    outward = points["rest"][nearest] - np.concatenate(
+        [np.broadcast_to(centre, (len(nearest), 2)), points["rest"][nearest][:, 2:]], axis=1
+    )
     inside = ((points["arm"] - points["rest"][nearest]) * outward).sum(1) < 0
     return float(np.where(inside & (distance < 0.08), -distance, distance).min())

@@ -16,8 +16,16 @@ def scalp_level(hairline: float) -> Float64[np.ndarray, " v"]:
     model = body_model()
     x, y, z = np.abs(model.template[:, 0]), model.template[:, 1], model.template[:, 2]
     front = 0.7865 + 0.014 * hairline - 0.10 * np.clip(x - 0.035 + 0.01 * hairline, 0, 0.02)
-    temple = np.interp(y, (-0.16, -0.115, -0.085, -0.06, -0.035, -0.01, 0.02, 0.10), (0.79, 0.775, 0.755, 0.722, 0.738, 0.715, 0.665, 0.645))
-    line = np.where(x < 0.045, np.interp(y, (-0.12, -0.06), (1.0, 0.0)) * front + np.interp(y, (-0.12, -0.06), (0.0, 1.0)) * temple, temple)
+    temple = np.interp(
+        y,
+        (-0.16, -0.115, -0.085, -0.06, -0.035, -0.01, 0.02, 0.10),
+        (0.79, 0.775, 0.755, 0.722, 0.738, 0.715, 0.665, 0.645),
+    )
+    line = np.where(
+        x < 0.045,
+        np.interp(y, (-0.12, -0.06), (1.0, 0.0)) * front + np.interp(y, (-0.12, -0.06), (0.0, 1.0)) * temple,
+        temple,
+    )
     level = z - line
     level = np.where((model.masks["ears"] > 0.3) & (x > 0.068), np.minimum(level, -0.01), level)
     head = region_weights()["Face_Neck"] > 0.5

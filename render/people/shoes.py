@@ -6,7 +6,7 @@ from scipy.spatial import ConvexHull
 
 from render.people.body import BodyModel, Shape, Skeleton
 from render.people.looks import fabric_material, sole_material
-from render.people.mesh import constant_parts, vertex_normals
+from render.people.mesh import constant_parts, face_normals, vertex_normals
 from render.people.parts import PART, region_weights
 from render.people.spec import GarmentSpec, Surface
 
@@ -14,7 +14,9 @@ AROUND, LEVELS = 40, 14
 COLLAR = (0.062, 0.125)  # height of the collar above the ground, low to boot, metres
 
 
-def build_shoes(garment: GarmentSpec, shape: Shape, skeleton: Skeleton, model: BodyModel) -> tuple[Surface, ...]:
+def build_shoes(
+    garment: GarmentSpec, shape: Shape, skeleton: Skeleton, model: BodyModel
+) -> tuple[Surface, ...]:
     """Upper and sole of both shoes. cut: `collar` 0 low .. 1 boot; `sole` thickness in metres."""
     surfaces: list[Surface] = []
     for side, name in (("L", "Left_Shoe"), ("R", "Right_Shoe")):
@@ -84,7 +86,9 @@ def _outline(points: Float64[np.ndarray, "n 2"], back: float) -> Float64[np.ndar
     return ring
 
 
-def _grow(rings: Float64[np.ndarray, "levels around 3"], room: Float64[np.ndarray, " levels"]) -> Float64[np.ndarray, "levels around 3"]:
+def _grow(
+    rings: Float64[np.ndarray, "levels around 3"], room: Float64[np.ndarray, " levels"]
+) -> Float64[np.ndarray, "levels around 3"]:
     tangent = np.roll(rings, -1, axis=1) - np.roll(rings, 1, axis=1)
     outward = np.stack([tangent[..., 1], -tangent[..., 0]], axis=2)
     outward /= np.sqrt((outward**2).sum(2, keepdims=True)) + 1e-12
@@ -93,11 +97,20 @@ def _grow(rings: Float64[np.ndarray, "levels around 3"], room: Float64[np.ndarra
     return grown
 
 
-def _sole(rings: Float64[np.ndarray, "levels around 3"], thickness: float) -> Float64[np.ndarray, "_ around 3"]:
+def _sole(
+    rings: Float64[np.ndarray, "levels around 3"], thickness: float
+) -> Float64[np.ndarray, "_ around 3"]:
     """Welt, side and tread: slightly wider than the upper, lifted at the toe."""
     base = rings[0]
     rows = []
-    for out, drop in ((-0.004, 0.5), (0.004, 0.35), (0.005, -0.1), (0.004, -0.75), (0.001, -1.0), (-0.03, -1.0)):
+    for out, drop in (
+        (-0.004, 0.5),
+        (0.004, 0.35),
+        (0.005, -0.1),
+        (0.004, -0.75),
+        (0.001, -1.0),
+        (-0.03, -1.0),
+    ):
         row = _grow(base[None], np.array([out]))[0]
         row[:, 2] = base[:, 2] + drop * thickness
         rows.append(row)
@@ -111,7 +124,10 @@ def _loft(
     if not closed:
         inner = rings[-1].copy()
         middle = inner.mean(0)
-        fold = [rings[-1] + (middle - rings[-1]) * np.array([f, f, 0]) + np.array([0, 0, h]) for f, h in ((0.03, 0.003), (0.1, 0.002), (0.16, -0.012))]
+        fold = [
+            rings[-1] + (middle - rings[-1]) * np.array([f, f, 0]) + np.array([0, 0, h])
+            for f, h in ((0.03, 0.003), (0.1, 0.002), (0.16, -0.012))
+        ]
         rings = np.concatenate([rings, np.stack(fold)])
     levels = len(rings)
     points = rings.reshape(-1, 3)
@@ -127,6 +143,6 @@ def _loft(
         strips.append(np.stack([np.full(AROUND, len(points) - 1), after, column], axis=1))
     faces = np.concatenate(strips).astype(np.int32)
     uv = np.stack([points[:, 0] + points[:, 1], points[:, 2]], axis=1)
-    a, b, c = (points[faces[0, i]] for i in range(3))
-    outward = float((np.cross(b - a, c - a)[:2] * (a - rings[0].mean(0))[:2]).sum())
+    centre = points.mean(0)
+    outward = float((face_normals(points, faces) * (points[faces].mean(1) - centre)).sum())
     return (faces if outward > 0 else faces[:, ::-1].copy()), points, uv

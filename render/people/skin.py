@@ -9,7 +9,12 @@ from render.people.body import BodyModel, body_model
 from render.people.scalp import beard_weight, scalp_weight
 from render.people.spec import HairSpec
 
-FLUSH = ((0.055, -0.125, 0.690, 0.022), (0.0, -0.17, 0.695, 0.016), (0.078, -0.045, 0.712, 0.03), (0.0, -0.14, 0.60, 0.02))
+FLUSH = (
+    (0.055, -0.125, 0.690, 0.022),
+    (0.0, -0.17, 0.695, 0.016),
+    (0.078, -0.045, 0.712, 0.03),
+    (0.0, -0.14, 0.60, 0.02),
+)
 """Where blood shows: cheeks, tip of the nose, ears, chin: x, y, z on the rest template and radius, metres."""
 
 

@@ -22,7 +22,16 @@ PATTERNS = {
     "socks": {"knit": 0.8, "stripes": 0.2},
     "shoes": {"leather": 0.45, "plain": 0.55},
 }
-SCALES = {"plain": 0.0016, "stripes": 0.04, "checks": 0.06, "print": 0.07, "knit": 0.006, "denim": 0.0018, "leather": 0.01, "rubber": 0.01}
+SCALES = {
+    "plain": 0.0016,
+    "stripes": 0.04,
+    "checks": 0.06,
+    "print": 0.07,
+    "knit": 0.006,
+    "denim": 0.0018,
+    "leather": 0.01,
+    "rubber": 0.01,
+}
 
 
 def sample_outfit(rng: np.random.Generator, gender: float) -> tuple[GarmentSpec, ...]:
