@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from annotation.codecs import encode_rgb
+from annotation.draw import tile
 from shards.config import Config, load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import write_atomic
@@ -49,26 +50,26 @@ class PretrainConfig(Config):
     size: Literal["0.3b", "0.6b", "1b", "2b", "small", "tiny"]
     image_size: tuple[int, int] = (1024, 1024)
     """(height, width) in pixels, multiples of 16; one number stands for a square."""
-    mask_ratio: float = Field(0.75, gt=0, lt=1)
-    batch: int = Field(4096, gt=0)
+    mask_ratio: float = Field(default=0.75, gt=0, lt=1)
+    batch: int = Field(default=4096, gt=0)
     """Images of one step, over all ranks and accumulated micro-batches."""
     steps: int = Field(gt=0)
-    base_learning_rate: float = Field(1.5e-4, gt=0)
+    base_learning_rate: float = Field(default=1.5e-4, gt=0)
     """The peak rate is this times batch / 256."""
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.05, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Share of a photo's area that a random crop covers."""
-    seed: int = Field(0, ge=0)
-    reconstructions: int = Field(8, ge=1)
+    seed: int = Field(default=0, ge=0)
+    reconstructions: int = Field(default=8, ge=1)
     """Photos shown in reconstructions.png."""
-    accumulate: int = Field(1, gt=0)
-    workers: int = Field(0, ge=0)
+    accumulate: int = Field(default=1, gt=0)
+    workers: int = Field(default=0, ge=0)
     """Loader processes of each rank."""
-    log_every: int = Field(10, gt=0)
-    checkpoint_every: int = Field(500, gt=0)
-    keep_last: int = Field(2, gt=0)
+    log_every: int = Field(default=10, gt=0)
+    checkpoint_every: int = Field(default=500, gt=0)
+    keep_last: int = Field(default=2, gt=0)
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -195,8 +196,8 @@ def picture_sheet(
     images, noise = fixed_examples(config, dataset)
     model.eval()
     shown = reconstruct(model, config.mae, images.to(device), noise.to(device))
-    rows = torch.cat([images, shown.masked.cpu(), shown.reconstructed.cpu()], dim=3)
-    return np.ascontiguousarray(rows.permute(0, 2, 3, 1).reshape(-1, rows.shape[3], 3).numpy())
+    columns = torch.stack([images, shown.masked.cpu(), shown.reconstructed.cpu()], dim=1)
+    return tile(list(columns.flatten(0, 1).permute(0, 2, 3, 1).numpy()), columns=3, gap=6)
 
 
 def fixed_examples(

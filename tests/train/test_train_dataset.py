@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -132,6 +132,7 @@ def test_a_bad_picture_is_named() -> None:
 sides = st.integers(1, 3000)
 
 
+@settings(deadline=None)
 @given(
     height=sides,
     width=sides,

@@ -331,7 +331,9 @@ def test_cpus_have_no_peak() -> None:
 
 
 def test_tensorboard_events_are_written_and_passed_on(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
 
     seen: list[Progress] = []
     report = TensorBoard(tmp_path / "events", seen.append)

@@ -68,7 +68,7 @@ def textbook_loss(model: MAE, images: Tensor, noise: Tensor) -> Tensor:
     mask = torch.ones(noise.shape)
     mask[:, : config.visible] = 0
     mask = torch.gather(mask, 1, restore)
-    loss = ((predicted - target) ** 2).mean(-1)
+    loss: Tensor = ((predicted - target) ** 2).mean(-1)
     return (loss * mask).sum() / mask.sum()
 
 
@@ -85,7 +85,7 @@ def test_equals_the_textbook_loss_and_gradients() -> None:
     ours, theirs = mae(), mae()
     loss, expected = ours(images, noise).loss(), textbook_loss(theirs, images, noise)
     torch.testing.assert_close(loss, expected)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     expected.backward()  # type: ignore[no-untyped-call]
     for (name, one), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         if one.requires_grad:

@@ -1,6 +1,7 @@
 """The encoder: Table 2 to the parameter, the FLOP formulas, positions, any grid, patch padding."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,10 @@ def vit(config: ViTConfig = SMALL, seed: int = 0) -> ViT:
     model = ViT(config)
     initialise(model, seed)
     return model
+
+
+def block_of(model: ViT, number: int) -> Any:
+    return model.blocks[number]
 
 
 @pytest.mark.parametrize("size", ENCODERS)
@@ -86,7 +91,7 @@ def test_equals_timm() -> None:
 def test_a_block_equals_attention_written_out() -> None:
     """softmax(q k^T / sqrt(d)) v, by hand, on weights drawn at random."""
     model = vit(seed=3)
-    block = model.blocks[0]
+    block = block_of(model, 0)
     x = torch.randn(2, 5, 32)
     q, k, v = F.linear(F.layer_norm(x, (32,), eps=1e-6), block.attn.qkv.weight, block.attn.qkv.bias).chunk(
         3, dim=-1
@@ -172,8 +177,8 @@ def test_weights_depend_on_seed_and_name_alone() -> None:
     one, other = vit(seed=1), vit(SMALL.model_copy(update={"depth": 1}), seed=1)
     own = one.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in other.state_dict().items())
-    assert not torch.equal(vit(seed=2).blocks[0].attn.qkv.weight, one.blocks[0].attn.qkv.weight)
-    assert not torch.equal(one.blocks[0].mlp.fc1.weight, one.blocks[1].mlp.fc1.weight)
+    assert not torch.equal(block_of(vit(seed=2), 0).attn.qkv.weight, block_of(one, 0).attn.qkv.weight)
+    assert not torch.equal(block_of(one, 0).mlp.fc1.weight, block_of(one, 1).mlp.fc1.weight)
 
 
 def test_every_parameter_is_initialised() -> None:
@@ -187,7 +192,7 @@ def test_every_parameter_is_initialised() -> None:
 
 def test_initial_weights_follow_the_recipe() -> None:
     model = vit(ViTConfig(width=192, depth=1, heads=3, image_size=(64, 64)))
-    block = model.blocks[0]
+    block = block_of(model, 0)
     bound = math.sqrt(6 / (192 + 3 * 192))
     assert bound * 0.99 < block.attn.qkv.weight.abs().max() <= bound
     patch_bound = math.sqrt(6 / (192 + 768))

@@ -35,9 +35,9 @@ class LoopConfig(Config):
     """How long, and how often logged and saved."""
 
     steps: int = Field(gt=0)
-    log_every: int = Field(10, gt=0)
-    checkpoint_every: int = Field(500, gt=0)
-    keep_last: int = Field(2, gt=0)
+    log_every: int = Field(default=10, gt=0)
+    checkpoint_every: int = Field(default=500, gt=0)
+    keep_last: int = Field(default=2, gt=0)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ class OptimConfig(Config):
     learning_rate: float = Field(gt=0)
     """Peak rate of the layers nearest the output, at the actual batch size."""
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

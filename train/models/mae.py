@@ -40,7 +40,7 @@ class MAEConfig(Config):
     decoder_width: int = PAPER_DECODER[0]
     decoder_depth: int = PAPER_DECODER[1]
     decoder_heads: int = PAPER_DECODER[2]
-    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    mask_ratio: float = Field(default=0.75, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> "MAEConfig":
