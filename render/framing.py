@@ -1,4 +1,5 @@
-"""Where to put the camera so that a region of a person fills the asked share of the frame, for any focal length.
+"""Where to put the camera so that a region of a person fills the asked share of the frame, for any focal
+length.
 
 The unknown is the camera's position; its orientation and focal length are drawn first. No bpy, no rendering.
 """
@@ -77,8 +78,9 @@ class Framing(Config):
 class View:
     """One draw: direction the region is seen from, lens, and where in the frame the region's box lies.
 
-    azimuth_deg: 0 = from the front (-y), 90 = from the person's left (+x). share: of the frame's tighter side.
-    slack: how the free space beyond the margins is split, (0, 0) = box at the top left, (0.5, 0.5) = centred.
+    azimuth_deg: 0 = from the front (-y), 90 = from the person's left (+x). share: of the frame's tighter
+    side. slack: how the free space beyond the margins is split, (0, 0) = box at the top left, (0.5, 0.5) =
+    centred.
     """
 
     azimuth_deg: float
@@ -107,10 +109,12 @@ class View:
 def solve_position(
     points: Float[np.ndarray, "n 3"], view: View, aspect: float
 ) -> Float64[np.ndarray, "3"] | None:
-    """World position (m) from which `points` (world, m) fill the frame as `view` asks; None when there is none.
+    """World position (m) from which `points` (world, m) fill the frame as `view` asks; None when there is
+    none.
 
-    aspect: height / width of the image. In tangent space (x/z, y/z) the frame is a box; the points' box depends on
-    the camera's position smoothly, so a fixed-point step corrects sideways by the miss and in depth by the excess.
+    aspect: height / width of the image. In tangent space (x/z, y/z) the frame is a box; the points' box
+    depends on the camera's position smoothly, so a fixed-point step corrects sideways by the miss and in
+    depth by the excess.
     """
     rotation = view.rotation()
     axes = points.astype(np.float64) @ rotation.T
@@ -147,8 +151,8 @@ def sample_camera(
 ) -> CameraSpec:
     """Draw views until one can be had with the camera above the ground and clear of every surface.
 
-    regions: world points by framing name; "full_body" holds all. aspect: height / width. A camera that would sink
-    into the ground is raised by 5 degrees at a time. Raises VitruvianError when no draw works.
+    regions: world points by framing name; "full_body" holds all. aspect: height / width. A camera that would
+    sink into the ground is raised by 5 degrees at a time. Raises VitruvianError when no draw works.
     """
     for _ in range(_ATTEMPTS):
         view = framing.draw(rng)

@@ -1,4 +1,6 @@
-"""HDRI environments: bpy's own eight or a folder of the user's, their digests and the exposure that suits each."""
+"""HDRI environments: bpy's own eight or a folder of the user's, their digests and the exposure that suits
+each.
+"""
 
 import hashlib
 import importlib.util
@@ -16,7 +18,9 @@ _MIDDLE_GREY = 0.18
 
 @dataclass(frozen=True)
 class Hdri:
-    """An equirectangular environment image. neutral_ev: stops that bring a grey card in its light to middle grey."""
+    """An equirectangular environment image. neutral_ev: stops that bring a grey card in its light to middle
+    grey.
+    """
 
     name: str
     path: Path
@@ -78,8 +82,9 @@ def read_hdri(path: Path) -> Float32[np.ndarray, "height width 3"]:
 def neutral_exposure(radiance: Float32[np.ndarray, "height width 3"]) -> float:
     """Stops that bring a middle-grey card, facing sideways and averaged over headings, to middle grey.
 
-    A vertical card sees radiance weighted by |cos elevation| of the direction's horizontal part: averaged over
-    headings its irradiance is the integral of L cos(elevation) / pi over the sphere. People are lit like that.
+    A vertical card sees radiance weighted by |cos elevation| of the direction's horizontal part: averaged
+    over headings its irradiance is the integral of L cos(elevation) / pi over the sphere. People are lit like
+    that.
     """
     luminance = radiance.astype(np.float64) @ [0.2126, 0.7152, 0.0722]
     height, width = luminance.shape

@@ -1,7 +1,8 @@
-"""What one rendered sample is made of: plain frozen data, no bpy. `SampleSpec` -> `render.engine.render` -> sample.
+"""What one rendered sample is made of: plain frozen data, no bpy. `SampleSpec` -> `render.engine.render` ->
+sample.
 
-Everything that changes a byte of the result is in here, and nothing else: not the thread count, the host or the
-worker. The key of a sample is the digest of its spec.
+Everything that changes a byte of the result is in here, and nothing else: not the thread count, the host or
+the worker. The key of a sample is the digest of its spec.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from shards.errors import VitruvianError
 from shards.sample import canonical_json, content_key
 
 SENSOR_WIDTH_MM = 36.0
-"""Focal lengths are given for a sensor this wide, the image's *width* whatever its shape (sensor_fit HORIZONTAL)."""
+"""Focal lengths are for a sensor this wide, the image's *width* whatever its shape (sensor_fit HORIZONTAL)."""
 
 SPEC_VERSION = 1
 """Raised when the same numbers begin to mean another picture (a new material, light path or label)."""
@@ -30,7 +31,9 @@ Matrix = tuple[tuple[float, float, float, float], ...]
 
 @dataclass(frozen=True)
 class Placement:
-    """Who stands where: the recipe's index of the identity, metres on the ground, heading about z (0 = facing -y)."""
+    """Who stands where: the recipe's index of the identity, metres on the ground, heading about z (0 = facing
+    -y).
+    """
 
     __pydantic_config__ = _STRICT
     identity: int = 0
@@ -49,7 +52,9 @@ class Placement:
 
 @dataclass(frozen=True)
 class LightSpec:
-    """An HDRI environment: file name and sha256 of its bytes, rotation about z, and exposure of the film in stops."""
+    """An HDRI environment: file name and sha256 of its bytes, rotation about z, and exposure of the film in
+    stops.
+    """
 
     __pydantic_config__ = _STRICT
     hdri: str
@@ -62,8 +67,8 @@ class LightSpec:
 class CameraSpec:
     """A pinhole camera, independent of resolution.
 
-    focal_mm: for a sensor 36 mm wide. shift_x, shift_y: principal point off the centre, as fractions of the image
-    *width* (Blender's convention). world_to_camera: OpenCV axes, metres. framing: what it was aimed at.
+    focal_mm: for a sensor 36 mm wide. shift_x, shift_y: principal point off the centre, as fractions of the
+    image *width* (Blender's convention). world_to_camera: OpenCV axes, metres. framing: what it was aimed at.
     """
 
     __pydantic_config__ = _STRICT
@@ -131,7 +136,9 @@ class SampleSpec:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The spec of `to_json`. Raises VitruvianError naming each field that is missing, unknown or of a wrong type."""
+        """The spec of `to_json`. Raises VitruvianError naming each field that is missing, unknown or of a
+        wrong type.
+        """
         try:
             spec: Self = _adapter().validate_python(data)
         except ValidationError as error:
@@ -139,7 +146,8 @@ class SampleSpec:
             raise VitruvianError("sample spec: " + "; ".join(lines)) from None
         if spec.version != SPEC_VERSION:
             raise VitruvianError(
-                f"sample spec: expected version {SPEC_VERSION}; got {spec.version}: render it with the release that made it"
+                f"sample spec: expected version {SPEC_VERSION}; got {spec.version}: "
+                "render it with the release that made it"
             )
         return spec
 

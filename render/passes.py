@@ -1,0 +1,161 @@
+"""The labels read from a render: one small class each. A new label is a class here and a codec in annotation.
+
+A pass names its AOV, wires the shader value it wants into it (once, when a person is loaded), and decodes the
+AOV after the ground-truth render. That render shoots one ray through each pixel centre, so every value
+belongs to one surface point: nothing is averaged over an edge. What is not a person has coverage 0 and no
+label.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped, UInt8
+
+from annotation.camera import Camera
+
+Channels = Mapping[str, Float32[np.ndarray, "height width *channels"]]
+"""EXR layers of a render by name; AOVs of kind VALUE are (h, w), of kind COLOR (h, w, 3)."""
+
+PART_ATTRIBUTE = "part_id"
+"""Face attribute (INT) of a person's meshes that holds the part ids."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a decoder needs beside its own channel: where the people are, and the camera."""
+
+    person: Bool[np.ndarray, "height width"]
+    camera: Camera
+
+
+class LabelPass(Protocol):
+    """A label and the AOV it is read from. `wire` returns the shader socket whose value it wants."""
+
+    label: str
+    aov: str
+    kind: str  # Blender's AOV type: "VALUE" or "COLOR"
+
+    def wire(self, tree: Any) -> Any: ...
+
+    def decode(self, channel: Float32[np.ndarray, "..."], view: View) -> Shaped[np.ndarray, "..."]: ...
+
+
+class Coverage:
+    """1 on people. Filtered over the samples of the beauty render it is the soft alpha; at 1 sample, the
+    mask.
+    """
+
+    label, aov, kind = "alpha", "coverage", "VALUE"
+
+    def wire(self, tree: Any) -> Any:
+        """A constant 1."""
+        node = tree.nodes.new("ShaderNodeValue")
+        node.outputs[0].default_value = 1.0
+        return node.outputs[0]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width"], view: View
+    ) -> UInt8[np.ndarray, "height width"]:
+        """Coverage in 255ths. `channel` is that of the beauty render."""
+        return np.rint(np.clip(channel, 0, 1) * 255).astype(np.uint8)
+
+
+class ShadingNormal:
+    """The interpolated surface normal, free of bump and closures (unlike Blender's Normal pass)."""
+
+    label, aov, kind = "normal", "shading_normal", "COLOR"
+
+    def wire(self, tree: Any) -> Any:
+        """Normal of the Geometry node, world frame."""
+        return tree.nodes.new("ShaderNodeNewGeometry").outputs["Normal"]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width 3"], view: View
+    ) -> Float32[np.ndarray, "height width 3"]:
+        """Unit vectors, x right, y up, z toward the camera; (0, 0, 0) off the people."""
+        normal = view.camera.world_normals_to_label(channel.astype(np.float64))
+        length = np.linalg.norm(normal, axis=-1, keepdims=True)
+        unit = normal / np.where(length > 0, length, 1)
+        return np.where(view.person[..., None], unit, 0).astype(np.float32)
+
+
+class Parts:
+    """Class ids of the 28-part vocabulary, from the faces' attribute."""
+
+    label, aov, kind = "parts", "part_id", "VALUE"
+
+    def wire(self, tree: Any) -> Any:
+        """The face attribute `part_id`."""
+        node = tree.nodes.new("ShaderNodeAttribute")
+        node.attribute_name = PART_ATTRIBUTE
+        return node.outputs["Fac"]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width"], view: View
+    ) -> UInt8[np.ndarray, "height width"]:
+        """Class ids, 0 off the people."""
+        return np.where(view.person, np.rint(channel), 0).astype(np.uint8)
+
+
+class Instance:
+    """Person ids 1, 2, ... in the order of the spec."""
+
+    label, aov, kind = "instance", "instance_id", "VALUE"
+
+    def wire(self, tree: Any) -> Any:
+        """The object's pass index."""
+        return tree.nodes.new("ShaderNodeObjectInfo").outputs["Object Index"]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width"], view: View
+    ) -> UInt8[np.ndarray, "height width"]:
+        """Person ids, 0 = nobody."""
+        return np.where(view.person, np.rint(channel), 0).astype(np.uint8)
+
+
+class Albedo:
+    """Base colour of the material, before light."""
+
+    label, aov, kind = "albedo", "albedo", "COLOR"
+
+    def wire(self, tree: Any) -> Any:
+        """What feeds Base Color of the material's Principled BSDF, or its constant."""
+        shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+        colour = shader.inputs["Base Color"]
+        if colour.is_linked:
+            return colour.links[0].from_socket
+        node = tree.nodes.new("ShaderNodeRGB")
+        node.outputs[0].default_value = colour.default_value
+        return node.outputs[0]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width 3"], view: View
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """sRGB-encoded, 0 off the people (IEC 61966-2-1)."""
+        linear = np.clip(channel.astype(np.float64), 0, 1)
+        encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        return np.where(view.person[..., None], np.rint(encoded * 255), 0).astype(np.uint8)
+
+
+COVERAGE = Coverage()
+GROUND_TRUTH: tuple[LabelPass, ...] = (ShadingNormal(), Parts(), Instance(), Albedo())
+"""Decoded from the one-sample render, beside depth, which is Blender's own Z pass."""
+
+
+def attach(tree: Any) -> None:
+    """Add an AOV output for every pass to a material's node tree."""
+    for label_pass in (COVERAGE, *GROUND_TRUTH):
+        output = tree.nodes.new("ShaderNodeOutputAOV")
+        output.aov_name = label_pass.aov
+        tree.links.new(
+            label_pass.wire(tree), output.inputs["Value" if label_pass.kind == "VALUE" else "Color"]
+        )
+
+
+def decode_depth(
+    channel: Float32[np.ndarray, "height width"], view: View
+) -> Float32[np.ndarray, "height width"]:
+    """Blender's Z (planar, metres) with 0 off the people instead of the ground's depth or 1e10."""
+    return np.where(view.person, channel, np.float32(0))
