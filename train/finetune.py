@@ -141,7 +141,7 @@ def finetune(
         if run.result is not None:
             return FinetuneResult("unchanged", path, run.result)
         began = time.perf_counter()
-        model = build(task, config, encoder, world)
+        model, baselines = build(task, config, labelled, encoder, world)
         description = Description(task_name, config, model.encoder.config)
         shard(model, list(model.encoder.blocks), world)
         make = ExampleMaker(task, config.image_size, description.head.stride, config.augment)
@@ -151,8 +151,6 @@ def finetune(
         weights = full_state(model)
         if world.is_main:
             save_weights(path, weights, description.header())
-            quiet = ExampleMaker(task, config.image_size, description.head.stride, AugmentConfig.off())
-            baselines = task.baselines(targets(labelled, quiet, config.baseline_samples))
             save_weights(out / "baseline.safetensors", baselines, {"task": task_name})
             run.finish(_result(config, labelled, weights, out, time.perf_counter() - began, world))
         world.barrier()
@@ -192,24 +190,35 @@ class Description:
             raise VitruvianError(f"{where}: not a task model of `vitruvian finetune`: {error!r}") from None
 
 
-def build(task: Task, config: FinetuneConfig, encoder: Path | None, world: World) -> TaskModel:
-    """The model on this rank's device: a pretrained encoder (or a fresh one), a fresh head seeded by the
-    config.
+Baselines = dict[str, Tensor]
+
+
+def build(
+    task: Task, config: FinetuneConfig, labelled: LabelledSet, encoder: Path | None, world: World
+) -> tuple[TaskModel, Baselines]:
+    """The model on this rank's device, and the task's baselines, fitted on the first training samples.
+
+    The encoder is pretrained, or fresh when None; the head is fresh, seeded by the config, and starts from
+    the constant baseline.
     """
     if encoder is not None:
         trunk = load_encoder(encoder, config.image_size)
     else:
         trunk = ViT(ViTConfig.of(config.size, config.image_size, with_cls=False))
         initialise(trunk, config.seed)
-    model = assemble(task, trunk, config.head or PUBLISHED_HEADS[task.name])
+    head = config.head or PUBLISHED_HEADS[task.name]
+    model = assemble(task, trunk, head)
     initialise(model.head, config.seed + 1)
-    return model.to(world.device)
+    plain = ExampleMaker(task, config.image_size, head.stride, AugmentConfig.off())
+    baselines = task.baselines(targets(labelled, plain, config.baseline_samples))
+    model.head.start_at(task.start(baselines["constant"]))
+    return model.to(world.device), baselines
 
 
 def assemble(task: Task, encoder: ViT, head: HeadConfig) -> TaskModel:
     """The task's model around `encoder`, its head uninitialised."""
     width = encoder.config.width
-    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer, task.start))
+    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer))
 
 
 def load_task_model(path: Path) -> tuple[TaskModel, Task, Description]:

@@ -16,7 +16,7 @@ from train.data.dataset import Example, ShardExamples, sample_generator
 IDENTITY = "identity"
 """Index column (or key of a person in the json member) that says who is in the picture."""
 
-ExampleMaker = Callable[[Labels, np.random.Generator], Example]
+MakeExample = Callable[[Labels, np.random.Generator], Example]
 
 
 class LabelledSet:
@@ -64,7 +64,7 @@ class LabelledSet:
 class LabelledExamples(ShardExamples):
     """Map-style: global position -> (key, training example), by way of decoded labels."""
 
-    def __init__(self, labelled: LabelledSet, make: ExampleMaker, seed: int) -> None:
+    def __init__(self, labelled: LabelledSet, make: MakeExample, seed: int) -> None:
         super().__init__(labelled.data, _not_from_bytes, seed)
         self.labelled, self.make_example = labelled, make
 

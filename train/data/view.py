@@ -40,7 +40,7 @@ class View:
     @classmethod
     def whole(cls, source: tuple[int, int], size: tuple[int, int]) -> "View":
         """The whole image of `source` (height, width), resized without keeping its aspect."""
-        return cls(((source[1] - 1) / 2, (source[0] - 1) / 2), source[1], source[0], size)
+        return cls(((source[1] - 1) / 2, (source[0] - 1) / 2), float(source[1]), float(source[0]), size)
 
     @classmethod
     def around(cls, box: Float64[np.ndarray, "4"], padding: float, size: tuple[int, int]) -> "View":

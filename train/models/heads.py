@@ -48,22 +48,16 @@ PUBLISHED_HEADS: Mapping[str, HeadConfig] = {
 
 
 class OutputLayer(nn.Conv2d):
-    """The 1x1 convolution that makes the output: weights from N(0, 0.001), a bias that is the same
-    everywhere.
+    """The 1x1 convolution that makes the output: weights start from N(0, 0.02), biases from 0."""
 
-    A depth head whose output starts around 0 has half of its pixels clamped by the logarithm of Eq. 1,
-    without a gradient; starting at the target's mean avoids it.
-    """
-
-    def __init__(self, width: int, channels: int, start: float) -> None:
+    def __init__(self, width: int, channels: int) -> None:
         super().__init__(width, channels, kernel_size=1)
-        self.start = start
 
     def initial_parameter(self, name: str, generator: torch.Generator) -> Float32[Tensor, "..."]:
         """Starting value of the weight or the bias (see `train.models.initial`)."""
         if name == "bias":
-            return torch.full((self.out_channels,), self.start)
-        return torch.randn(self.weight.shape, generator=generator) * 0.001
+            return torch.zeros(self.out_channels)
+        return torch.randn(self.weight.shape, generator=generator) * 0.02
 
 
 class DeconvHead(nn.Module):
@@ -77,11 +71,8 @@ class DeconvHead(nn.Module):
         out_channels: int,
         config: HeadConfig,
         last: Literal["final_layer", "conv_seg"],
-        start: float = 0.0,
     ) -> None:
-        """`width`: the encoder's. `last`: name of the output layer. `start`: value of every output before
-        training.
-        """
+        """`width`: the encoder's. `last`: name of the output layer."""
         super().__init__()
         self.deconv_layers = nn.Sequential()
         for channels in config.deconv_channels:
@@ -104,7 +95,7 @@ class DeconvHead(nn.Module):
             )
             width = channels
         self.dropout = nn.Dropout2d(config.dropout)
-        self.add_module(last, OutputLayer(width, out_channels, start))
+        self.add_module(last, OutputLayer(width, out_channels))
         self._last = last
 
     @property
@@ -113,6 +104,16 @@ class DeconvHead(nn.Module):
         layer = self.get_submodule(self._last)
         assert isinstance(layer, OutputLayer)
         return layer
+
+    def start_at(self, output: Float32[Tensor, "C"]) -> None:
+        """Make `output` what the head says before it has learned anything.
+
+        Adam moves a bias by one learning rate a step, so that a short run would spend itself on finding the
+        mean; and a depth that starts around 0 is clamped by the logarithm of Eq. 1 in half of its pixels.
+        """
+        assert self.last.bias is not None
+        with torch.no_grad():
+            self.last.bias.copy_(output)
 
     def forward(self, features: Float[Tensor, "B D rows columns"]) -> Float[Tensor, "B C h w"]:
         """Encoder feature map at 1/16 of the input -> output at 1/stride of the input."""

@@ -5,7 +5,7 @@ Shape suffixes: B batch, C output channels, H W input pixels, h w output pixels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
@@ -37,6 +37,7 @@ class TaskConfig(Config):
     """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Collects predictions and truth of a test set."""
 
@@ -62,8 +63,6 @@ class Task(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     """Labels it uses where the data has them."""
     last_layer: ClassVar[Literal["final_layer", "conv_seg"]] = "conv_seg"
-    start: ClassVar[float] = 0.0
-    """The head's output before training."""
     headline: ClassVar[str]
     """The score that says how good a model is, and whether "higher" or "lower" is better."""
     better: ClassVar[Literal["higher", "lower"]]
@@ -111,6 +110,10 @@ class Task(ABC):
     @abstractmethod
     def baselines(self, targets: Iterable[Target]) -> dict[str, Float32[Tensor, "C _ _"]]:
         """Outputs that do not look at the image, fitted on training targets; the first one is constant."""
+
+    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, "C"]:
+        """What the head says before training, given the constant baseline: that baseline."""
+        return constant.flatten()
 
     @abstractmethod
     def evaluator(self) -> Evaluator: ...

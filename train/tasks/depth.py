@@ -30,7 +30,6 @@ class DepthTask(Task):
     name = "depth"
     wanted = ("rgb", "depth")
     optional = ("alpha",)
-    start = 0.5
     headline, better = "rmse", "lower"
     protocol = (
         "Whole image, resized without keeping its aspect; prediction resized to the image bilinearly. "

@@ -15,6 +15,9 @@ from train.data.view import View
 from train.metrics.parts import ConfusionMatrix
 from train.tasks.base import Evaluator, Target, Task, TaskConfig, enlarge
 
+RARE = 1e-4
+"""Frequency below which classes are alike at the start: those the data does not have."""
+
 
 class PartsTask(Task):
     """Output: one logit per class. Prediction: (height, width) class ids."""
@@ -69,6 +72,12 @@ class PartsTask(Task):
         images = counts_CHW.sum(0).clamp(min=1)
         overall = counts_CHW.sum((1, 2)) / counts_CHW.sum().clamp(min=1)
         return {"constant": overall.float()[:, None, None], "majority_map": (counts_CHW / images).float()}
+
+    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, "C"]:
+        """The logits that minimise the weighted loss without looking: of the weighted class frequencies."""
+        frequencies = constant.flatten()
+        weights = torch.ones(self.channels) if self.weights is None else self.weights
+        return (frequencies * weights).clamp(min=RARE).log()
 
     def evaluator(self) -> Evaluator:
         return PartsEvaluator(self.vocabulary.names)

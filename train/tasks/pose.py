@@ -63,7 +63,9 @@ class PoseTask(Task):
         assert crop.keypoints is not None and crop.rgb is not None
         keypoints = crop.keypoints[person] if person >= 0 else np.zeros((self.channels, 4), np.float32)
         weights = (keypoints[:, 3] > 0).astype(np.float32)
-        points = np.where(weights[:, None] > 0, keypoints[:, :2], 0) / unit_scale((crop.rgb.shape[0], crop.rgb.shape[1]), size)
+        points = np.where(weights[:, None] > 0, keypoints[:, :2], 0) / unit_scale(
+            (crop.rgb.shape[0], crop.rgb.shape[1]), size
+        )
         heatmaps = encode_heatmaps(points, size, self.config.sigma)
         return {
             "heatmaps": torch.from_numpy(heatmaps * weights[:, None, None]),
@@ -95,6 +97,10 @@ class PoseTask(Task):
             size = (target["heatmaps"].shape[1], target["heatmaps"].shape[2])
         mean = (total / count.clamp(min=1)).numpy()
         return {"constant": torch.from_numpy(encode_heatmaps(mean, size, self.config.sigma))}
+
+    def start(self, constant: Float32[Tensor, "K _ _"]) -> Float32[Tensor, "K"]:
+        """Nothing anywhere: a heat map is zero almost everywhere."""
+        return torch.zeros(self.channels)
 
     def evaluator(self) -> Evaluator:
         return PoseEvaluator(self.vocabulary.sigmas)

@@ -2,11 +2,12 @@
 normals, parts and keypoints are exact. Written through the public interfaces of shards and annotation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from jaxtyping import Float64
 
 from annotation.camera import Camera
@@ -83,26 +84,30 @@ PLACES = {
 }
 
 
-def person_labels(identity: int, view: int, size: tuple[int, int] = SIZE) -> Labels:
-    """One picture: the person is the same for one `identity`; turn, distance, light and background differ
-    by view.
+def camera_at(size: tuple[int, int]) -> Camera:
+    """A camera at the origin that looks along +z, for images of `size` (height, width)."""
+    focal = 1.35 * size[0]
+    K = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1.0]])
+    return Camera(K, np.eye(4), size[1], size[0])
+
+
+def person_labels(camera: Camera, identity: int, view: int) -> Labels:
+    """What `camera` sees: one `identity` is one person; turn, distance, light and background differ by
+    view.
     """
     bodies = limbs(np.random.default_rng([1, identity]))
     rng = np.random.default_rng([2, identity, view])
     turn = rng.uniform(-0.7, 0.7)
     pose = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     place = np.array([rng.uniform(-0.12, 0.12), rng.uniform(-0.08, 0.08), rng.uniform(2.6, 3.6)])
-    focal = 1.35 * size[0]
-    K = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1.0]])
-    camera = Camera(K, np.eye(4), size[1], size[0])
     depth, normal, owner = _cast(camera, bodies, pose, place)
     seen = owner >= 0
     names = part_vocabulary(28)
     parts = np.array([names.index(body.part) for body in bodies] + [0], np.uint8)[owner]
-    labels = Labels(
+    return Labels(
         rgb=_shade(normal, owner, bodies, rng),
         depth=np.where(seen, depth, 0).astype(np.float32),
-        normal=(normal * [1, -1, -1] * seen[..., None]).astype(np.float32),
+        normal=(camera.world_normals_to_label(normal) * seen[..., None]).astype(np.float32),
         alpha=(255 * seen).astype(np.uint8),
         parts=parts,
         instance=seen.astype(np.uint8),
@@ -110,18 +115,17 @@ def person_labels(identity: int, view: int, size: tuple[int, int] = SIZE) -> Lab
         camera=camera,
         meta={"people": [{"identity": f"person-{identity}"}]},
     )
-    return labels
 
 
 def _cast(
     camera: Camera, bodies: list[Ellipsoid], pose: Float64[np.ndarray, "3 3"], place: Vector
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(z depth, unit normal in OpenCV's camera frame, index of the limb or -1) of each pixel's nearest hit."""
+    """(z depth, unit normal in the world frame, index of the limb or -1) of each pixel's nearest hit."""
     rays = camera.rays()
     depth = np.full(rays.shape[:2], np.inf)
     normal, owner = np.zeros(rays.shape), np.full(rays.shape[:2], -1)
     for index, body in enumerate(bodies):
-        origin = (-place @ pose - body.centre) / body.axes
+        origin = ((camera.position - place) @ pose - body.centre) / body.axes
         direction = rays @ pose / body.axes
         a = (direction**2).sum(-1)
         b = direction @ origin
@@ -173,7 +177,31 @@ def write_people(folder: Path, identities: Sequence[int], views: int, size: tupl
         for identity in identities:
             for view in range(views):
                 key = content_key(f"{identity} {view} {size}".encode())
-                writer.add(Sample(key, to_members(person_labels(identity, view, size))))
+                writer.add(Sample(key, to_members(person_labels(camera_at(size), identity, view))))
         writer.commit(stage_name="people", stage_key="test")
     write_manifest(folder, {"made": "by tests"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def label_scene() -> Callable[[Camera, int, int], Labels]:
+    """(camera, identity, view) -> exact labels."""
+    return person_labels
+
+
+@pytest.fixture(scope="session")
+def camera_of() -> Callable[[tuple[int, int]], Camera]:
+    """Image size -> a camera that sees the people."""
+    return camera_at
+
+
+@pytest.fixture(scope="session")
+def training_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 48 pictures of 16 people."""
+    return write_people(tmp_path_factory.mktemp("people") / "train", range(16), views=3)
+
+
+@pytest.fixture(scope="session")
+def unseen_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 12 pictures of 6 other people."""
+    return write_people(tmp_path_factory.mktemp("people") / "unseen", range(100, 106), views=2)
