@@ -1,10 +1,11 @@
-"""Shaders of people: plain `Material` data -> Cycles Principled node trees. All procedural, no image textures.
+"""Shaders of people: plain `Material` data -> Cycles Principled node trees. All procedural, no image
+textures.
 
-Shading coordinates: the surface's uv in metres for fabrics and hair, object coordinates elsewhere; per-vertex scalars
-come from `Surface.attributes` by name. Nothing here moves a surface: bump only bends the shading.
+Shading coordinates: the surface's uv in metres for fabrics and hair, object coordinates elsewhere; per-vertex
+scalars come from `Surface.attributes` by name. Nothing here moves a surface: bump only bends the shading.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from render.people.spec import Material
@@ -19,8 +20,10 @@ class Nodes:
         self.tree = tree
         tree.nodes.clear()
 
-    def add(self, kind: str, inputs: dict[str | int, Any] | None = None, **properties: Any) -> Any:
-        """A node with properties set and inputs filled: a socket is linked, anything else is the default value."""
+    def add(self, kind: str, inputs: Mapping[Any, Any] | None = None, **properties: Any) -> Any:
+        """A node with properties set and inputs filled: a socket is linked, anything else is the default
+        value.
+        """
         node = self.tree.nodes.new(kind)
         for name, value in properties.items():
             setattr(node, name, value)
@@ -35,9 +38,9 @@ class Nodes:
         """A scalar function of one to three sockets or numbers."""
         return self.add("ShaderNodeMath", {0: a, 1: b, 2: c}, operation=operation).outputs[0]
 
-    def mix(self, factor: Any, a: Any, b: Any, blend: str = "MIX") -> Any:
+    def mix(self, factor: Any, a: Any, b: Any) -> Any:
         """Colour mix; colours are RGB triples or sockets."""
-        node = self.add("ShaderNodeMix", data_type="RGBA", blend_type=blend, clamp_factor=True)
+        node = self.add("ShaderNodeMix", data_type="RGBA", blend_type="MIX", clamp_factor=True)
         for index, value in ((0, factor), (6, a), (7, b)):
             if hasattr(value, "is_output"):
                 self.tree.links.new(value, node.inputs[index])
@@ -50,7 +53,7 @@ class Nodes:
         node = self.add("ShaderNodeMapRange", {0: value, 1: low, 2: high}, interpolation_type="SMOOTHSTEP")
         return node.outputs[0]
 
-    def noise(self, vector: Any, scale: float, detail: float = 2.0, seed: float = 0.0) -> Any:
+    def noise(self, vector: Any, scale: float, detail: float = 2.0, seed: float | int = 0.0) -> Any:
         """Noise in 0..1; `seed` is the fourth coordinate."""
         node = self.add(
             "ShaderNodeTexNoise",
@@ -72,9 +75,11 @@ class Nodes:
     def surface(self, **inputs: Any) -> None:
         """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces."""
         values = {
-            name.replace("_", " "): (*value, 1.0) if isinstance(value, tuple | list) and len(value) == 3 and name.endswith("Color") else value
+            name.replace("_", " "): (*value, 1.0)
+            if isinstance(value, tuple | list) and len(value) == 3 and name.endswith("Color")
+            else value
             for name, value in inputs.items()
-        }  # fmt: skip
+        }
         shader = self.add("ShaderNodeBsdfPrincipled", values)
         self.add("ShaderNodeOutputMaterial", {"Surface": shader.outputs[0]})
 
@@ -107,7 +112,9 @@ def _uv(nodes: Nodes) -> Any:
 
 
 def _skin(nodes: Nodes, p: dict[str, Any]) -> None:
-    """Tone with mottling, flush where `flush`, lips, freckles, shaved-hair shade, nails; pores as bump; subsurface."""
+    """Tone with mottling, flush where `flush`, lips, freckles, shaved-hair shade, nails; pores as bump;
+    subsurface.
+    """
     where, seed = _object_coordinates(nodes), p["seed"] % 997
     tone = tuple(p["tone"])
     dark = tuple(0.72 * c for c in tone)
@@ -137,9 +144,14 @@ def _skin(nodes: Nodes, p: dict[str, Any]) -> None:
         "MULTIPLY_ADD", nodes.noise(where, 40.0, 2.0, seed + 13), 0.16, nodes.math("ADD", shiny, -0.08)
     )
     nodes.surface(
-        Base_Color=colour, Roughness=rough, Normal=nodes.bump(height, 0.0005, 0.5), Specular_IOR_Level=0.42,
-        Subsurface_Weight=0.22, Subsurface_Radius=(1.0, 0.35, 0.18), Subsurface_Scale=0.006,
-    )  # fmt: skip
+        Base_Color=colour,
+        Roughness=rough,
+        Normal=nodes.bump(height, 0.0005, 0.5),
+        Specular_IOR_Level=0.42,
+        Subsurface_Weight=0.22,
+        Subsurface_Radius=(1.0, 0.35, 0.18),
+        Subsurface_Scale=0.006,
+    )
 
 
 def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
@@ -195,7 +207,9 @@ def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
 
 
 def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
-    """A woven, knitted or twilled cloth with wrinkles as bump, darker in folds (`fold`) and sewn hems (`seam`)."""
+    """A woven, knitted or twilled cloth with wrinkles as bump, darker in folds (`fold`) and sewn hems
+    (`seam`).
+    """
     uv = _uv(nodes)
     colour, fine = _pattern(nodes, p, uv)
     where, seed = _object_coordinates(nodes), p["seed"] % 983
@@ -219,9 +233,13 @@ def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
         },
     )
     nodes.surface(
-        Base_Color=colour, Roughness=float(p["roughness"]), Normal=node.outputs[0], Specular_IOR_Level=0.25,
-        Sheen_Weight=0.25 if p["pattern"] in ("knit", "plain") else 0.08, Sheen_Roughness=0.5,
-    )  # fmt: skip
+        Base_Color=colour,
+        Roughness=float(p["roughness"]),
+        Normal=node.outputs[0],
+        Specular_IOR_Level=0.25,
+        Sheen_Weight=0.25 if p["pattern"] in ("knit", "plain") else 0.08,
+        Sheen_Roughness=0.5,
+    )
 
 
 def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
@@ -237,9 +255,11 @@ def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
         nodes.math("MULTIPLY", nodes.attribute("seam"), 0.6), colour, tuple(0.4 * c for c in p["colour"])
     )
     nodes.surface(
-        Base_Color=colour, Roughness=float(p["roughness"]), Specular_IOR_Level=0.5,
+        Base_Color=colour,
+        Roughness=float(p["roughness"]),
+        Specular_IOR_Level=0.5,
         Normal=nodes.bump(cells.outputs["Distance"], 0.0004, 0.5),
-    )  # fmt: skip
+    )
 
 
 def _rubber(nodes: Nodes, p: dict[str, Any]) -> None:
@@ -256,8 +276,9 @@ def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
     uv = _uv(nodes)
     split = nodes.add("ShaderNodeSeparateXYZ", {0: uv})
     streaky = nodes.add(
-        "ShaderNodeCombineXYZ", {0: nodes.math("MULTIPLY", split.outputs[0], 1.0), 1: nodes.math("MULTIPLY", split.outputs[1], 0.04)}
-    ).outputs[0]  # fmt: skip
+        "ShaderNodeCombineXYZ",
+        {0: nodes.math("MULTIPLY", split.outputs[0], 1.0), 1: nodes.math("MULTIPLY", split.outputs[1], 0.04)},
+    ).outputs[0]
     fine = nodes.noise(streaky, 1400.0, 2.0, p["seed"] % 967)
     broad = nodes.noise(streaky, 300.0, 2.0, p["seed"] % 953)
     base = tuple(p["colour"])
@@ -275,9 +296,13 @@ def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
         nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.27, 0.265, 0.255)
     )
     nodes.surface(
-        Base_Color=colour, Roughness=0.42, Specular_IOR_Level=0.45, Anisotropic=0.6,
-        Normal=nodes.bump(fine, 0.0012, 0.8), Sheen_Weight=0.1,
-    )  # fmt: skip
+        Base_Color=colour,
+        Roughness=0.52,
+        Specular_IOR_Level=0.3,
+        Anisotropic=0.5,
+        Normal=nodes.bump(fine, 0.0012, 0.8),
+        Sheen_Weight=0.1,
+    )
 
 
 def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
@@ -301,9 +326,12 @@ def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
     veins = nodes.ramp(nodes.noise(_object_coordinates(nodes), 160.0, 4.0, 2.0), 0.52, 0.72)
     white = nodes.mix(nodes.math("MULTIPLY", veins, 0.35), (0.62, 0.585, 0.55), (0.52, 0.30, 0.26))
     nodes.surface(
-        Base_Color=nodes.mix(nodes.ramp(radial, 0.97, 1.1), iris, white), Roughness=0.3, Coat_Weight=1.0,
-        Coat_Roughness=0.02, Specular_IOR_Level=0.4,
-    )  # fmt: skip
+        Base_Color=nodes.mix(nodes.ramp(radial, 0.97, 1.1), iris, white),
+        Roughness=0.3,
+        Coat_Weight=1.0,
+        Coat_Roughness=0.02,
+        Specular_IOR_Level=0.4,
+    )
 
 
 def _teeth(nodes: Nodes, p: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Procedural people: a frozen `PersonSpec` in, plain meshes with labels and 3-D keypoints out. No bpy here."""
+"""Procedural people: a frozen `PersonSpec` in, plain meshes with labels and 3-D keypoints out. No bpy."""
 
 from render.people.build import build_person
 from render.people.sampling import sample_person

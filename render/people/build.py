@@ -21,7 +21,8 @@ from render.people.spec import DECIMALS, Person, PersonSpec, Surface
 def build_person(spec: PersonSpec) -> Person:
     """The person that `spec` describes; a pure function of it, byte for byte.
 
-    Returns surfaces in world metres (z up, ground at 0, facing -y before the pose turns them), with exact part ids.
+    Returns surfaces in world metres (z up, ground at 0, facing -y before the pose turns them), with exact
+    part ids.
     """
     model = body_model()
     shape = shape_body(spec.phenotype, spec.face, model)

@@ -1,6 +1,8 @@
-"""Cloth shells: pieces of MakeHuman's clothing helpers, cut by scalar fields of the template, posed and kept off the body.
+"""Cloth shells: pieces of MakeHuman's clothing helpers, cut by scalar fields of the template, posed and
+kept off the body.
 
-A `Shell` carries its template coordinates and bone weights through cutting and subdivision, so that one cut means the
+A `Shell` carries its template coordinates and bone weights through cutting and subdivision, so that one cut
+means the
 same place on every body, and so that an inner layer knows which of its parts an outer one hides.
 """
 
@@ -22,7 +24,9 @@ Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
 
 @dataclass(frozen=True)
 class Shell:
-    """A piece of cloth. template, rest: where it lies on the template and on this person unposed; posed: in the world."""
+    """A piece of cloth. template, rest: where it lies on the template and on this person unposed; posed: in
+    the world.
+    """
 
     faces: Int32[np.ndarray, "f 3"]
     template: Float64[np.ndarray, "v 3"]
@@ -57,7 +61,9 @@ def dense_weights(first: int, last: int) -> tuple[Float64[np.ndarray, "n b"], In
 
 
 def helper_shell(group: str, shape: Shape, refine: int) -> tuple[Shell, Int32[np.ndarray, " b"]]:
-    """The shell of a helper group on this body, each triangle split 4**refine times; and the bones of its weights."""
+    """The shell of a helper group on this body, each triangle split 4**refine times; and the bones of its
+    weights.
+    """
     model = body_model()
     faces = model.faces(group)
     first, last = int(faces.min()), int(faces.max()) + 1
@@ -76,7 +82,9 @@ def _unpack(columns: Float64[np.ndarray, "v c"], faces: Int32[np.ndarray, "f 3"]
 
 
 def cut_shell(shell: Shell, level: Level) -> Shell:
-    """The part where `level` (metres on the template, roughly) is positive; `edge` becomes the distance to the cut."""
+    """The part where `level` (metres on the template, roughly) is positive; `edge` becomes the distance to
+    the cut.
+    """
     columns = np.concatenate(
         [shell.template, shell.rest, shell.arm[:, None], shell.weights, level[:, None]], axis=1
     )
@@ -89,8 +97,14 @@ def drop_hidden(shell: Shell, hidden: Bool[np.ndarray, " v"]) -> Shell:
     faces = shell.faces[~hidden[shell.faces].all(1)]
     used, faces = compact(faces, len(shell.template))
     return Shell(
-        faces, shell.template[used], shell.arm[used], shell.weights[used], shell.rest[used], shell.posed[used], shell.edge[used]
-    )  # fmt: skip
+        faces,
+        shell.template[used],
+        shell.arm[used],
+        shell.weights[used],
+        shell.rest[used],
+        shell.posed[used],
+        shell.edge[used],
+    )
 
 
 def pose_shell(shell: Shell, bones: Int32[np.ndarray, " b"], skeleton: Skeleton) -> Shell:
@@ -111,7 +125,9 @@ def push_out(
     margin: float,
     rounds: int = 3,
 ) -> Float64[np.ndarray, "v 3"]:
-    """Moves points until they lie at least `margin` outside the surfaces under them, given as (points, normals)."""
+    """Moves points until they lie at least `margin` outside the surfaces under them, given as (points,
+    normals).
+    """
     solid = np.concatenate([p for p, _ in under])
     outward = np.concatenate([n for _, n in under])
     tree = cKDTree(solid)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from render.people.body import BodyModel, Skeleton, rotation
+from render.people.body import BodyModel, Skeleton, product, rotation
 from render.people.looks import TEETH, TONGUE, eye_material, hair_material
 from render.people.mesh import compact, constant_parts, unit, vertex_normals
 from render.people.parts import PART
@@ -58,8 +58,10 @@ def _eye(
         )
         * (radius * bulge)[..., None]
     )
-    gaze = rotation(np.array([0.0, 0.0, spec.eyes.yaw])) @ rotation(np.array([-spec.eyes.pitch, 0.0, 0.0]))
-    frame = head @ gaze
+    gaze = product(
+        rotation(np.array([0.0, 0.0, spec.eyes.yaw])), rotation(np.array([-spec.eyes.pitch, 0.0, 0.0]))
+    )
+    frame = product(head, gaze)
     vertices = (local.reshape(-1, 3)[:, None, :] * frame[None]).sum(2) + centre
     faces = _grid_faces(len(polar), SECTORS)
     normals = vertex_normals(vertices, faces)
@@ -90,11 +92,9 @@ def _grid_faces(rows: int, columns: int) -> Int32[np.ndarray, "f 3"]:
         c, d = b + columns, a + columns
         if row > 0:
             strips.append(np.stack([a, b, c], axis=1))
-        if row < rows - 2 or rows < 3:
+        if row < rows - 2:
             strips.append(np.stack([a, c, d], axis=1))
-        elif row == rows - 2:
-            strips.append(np.stack([a, b, d], axis=1)[:0])
-    return np.concatenate(strips).astype(np.int32)
+    return np.asarray(np.concatenate(strips), dtype=np.int32)
 
 
 def _group(group: str, part: str, posed: Float64[np.ndarray, "v 3"], model: BodyModel) -> Surface:
@@ -149,7 +149,9 @@ def _hair_surface(
 
 def _lashes(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel) -> Surface:
     """Fine spikes on the quads of the lash helpers, which fan out from the lid."""
-    roots, tips, across = [], [], []
+    roots: list[np.ndarray] = []
+    tips: list[np.ndarray] = []
+    across: list[np.ndarray] = []
     for side in "lr":
         eye = posed[np.unique(model.quads[f"helper-{side}-eye"])]
         centre = (eye.min(0) + eye.max(0)) / 2
@@ -194,7 +196,9 @@ def _brows(spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], model: BodyModel
         [np.interp(t, (0, 1, 4), (0.25, 0.85, 0.95)), np.interp(t, (0, 1, 4), (0.95, 0.45, -0.4))], axis=1
     )
     length = rng.uniform(0.004, 0.008, 150)
-    roots, tips, up = [], [], []
+    roots: list[np.ndarray] = []
+    tips: list[np.ndarray] = []
+    up: list[np.ndarray] = []
     for sign in (1.0, -1.0):
         mirror = np.array([sign, 1.0])
         for points, out in ((place * mirror, roots), ((place + lie * length[:, None]) * mirror, tips)):
@@ -214,7 +218,9 @@ def _on_surface(
     vertices: Float64[np.ndarray, "v 3"],
     normals: Float64[np.ndarray, "v 3"],
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """World points of (x, z) places on the template's face, by inverse-distance weights of the six nearest vertices."""
+    """World points of (x, z) places on the template's face, by inverse-distance weights of the six nearest
+    vertices.
+    """
     from scipy.spatial import cKDTree
 
     distance, index = cKDTree(vertices_flat).query(flat, k=6)

@@ -1,6 +1,7 @@
 """Garments: cuts as scalar fields on the template, fit (ease, flare, drape), wrinkles, hems, labels.
 
-Cut parameters: hem, neck, rise, ease, flare in 0..1; sleeve and leg count joints (1 elbow or knee, 2 wrist or ankle).
+Cut parameters: hem, neck, rise, ease, flare in 0..1; sleeve and leg count joints (1 elbow or knee, 2 wrist
+or ankle).
 """
 
 from collections.abc import Callable, Mapping
@@ -55,12 +56,11 @@ class Style:
 
 def along_arm(template: Points) -> Field:
     """Place along the arm: 0 shoulder, 1 elbow, 2 wrist (either side)."""
-    mirrored = template * np.array([1.0, 1.0, 1.0])
-    mirrored[:, 0] = np.abs(mirrored[:, 0])
+    mirrored = np.concatenate([np.abs(template[:, :1]), template[:, 1:]], axis=1)
     upper, fore = ELBOW - SHOULDER, WRIST - ELBOW
     first = ((mirrored - SHOULDER) * upper).sum(1) / (upper * upper).sum()
     second = ((mirrored - ELBOW) * fore).sum(1) / (fore * fore).sum()
-    return np.where(second > 0, 1.0 + second, np.minimum(first, 1.0))
+    return np.asarray(np.where(second > 0, 1.0 + second, np.minimum(first, 1.0)))
 
 
 def leg_height(leg: float) -> float:
@@ -85,7 +85,7 @@ def _top(template: Points, arm: Field, cut: Cut, hem: float, high: float = 0.0) 
     radii = np.array([0.066 + 0.035 * depth, 0.072 + 0.022 * depth, 0.040 + 0.065 * depth])
     ball = np.sqrt((((template - centre) / radii) ** 2).sum(1))
     neck = (ball - 1.0) * 0.07 if high < 1 else np.full(len(template), 0.3)
-    return np.minimum(np.minimum(bottom, sleeve), np.minimum(neck, 0.612 - template[:, 2] + free))
+    return np.asarray(np.minimum(np.minimum(bottom, sleeve), np.minimum(neck, 0.612 - template[:, 2] + free)))
 
 
 def _tshirt(template: Points, arm: Field, cut: Cut) -> Field:
@@ -107,13 +107,13 @@ def _dress_top(template: Points, arm: Field, cut: Cut) -> Field:
 def _trousers(template: Points, arm: Field, cut: Cut) -> Field:
     waist = 0.105 + 0.05 * cut["rise"] - template[:, 2]
     hem = template[:, 2] - leg_height(cut["leg"])
-    return np.minimum(waist, hem) - 3.0 * (arm > 0.02)
+    return np.asarray(np.minimum(waist, hem) - 3.0 * (arm > 0.02))
 
 
 def _skirt(template: Points, arm: Field, cut: Cut) -> Field:
     waist = 0.12 + 0.05 * cut.get("rise", 0.5) - template[:, 2]
     hem = template[:, 2] - leg_height(2 * cut["length"])
-    return np.minimum(waist, hem) - 3.0 * (arm > 0.02)
+    return np.asarray(np.minimum(waist, hem) - 3.0 * (arm > 0.02))
 
 
 def _socks(template: Points, arm: Field, cut: Cut) -> Field:
@@ -285,7 +285,7 @@ def _bending(shell: Shell) -> Field:
     elbow = np.exp(-(((at - 1.0) / 0.3) ** 2)) * (shell.arm > 0.5)
     knee = np.exp(-(((shell.template[:, 2] - KNEE_Z) / 0.09) ** 2)) * (shell.arm < 0.1)
     waist = np.exp(-(((shell.template[:, 2] - 0.12) / 0.08) ** 2)) * (shell.arm < 0.1) * 0.6
-    return np.maximum(np.maximum(elbow, knee), waist)
+    return np.asarray(np.maximum(np.maximum(elbow, knee), waist))
 
 
 def _finish(shell: Shell, garment: GarmentSpec, style: Style) -> list[Surface]:
@@ -294,7 +294,6 @@ def _finish(shell: Shell, garment: GarmentSpec, style: Style) -> list[Surface]:
         return []
     normals = vertex_normals(shell.posed, shell.faces)
     vertices, faces, source = with_hem(shell.posed, normals, shell.faces, style.thickness, 0.02)
-    uv = _uv(shell)[source]
     part = constant_parts(faces, PART["Left_Sock"] if style.part == "sock" else PART[style.part])
     if style.part == "sock":
         right = shell.template[source][faces, 0].mean(1) < 0
@@ -308,7 +307,7 @@ def _finish(shell: Shell, garment: GarmentSpec, style: Style) -> list[Surface]:
             vertices=vertices,
             faces=faces,
             normals=vertex_normals(vertices, faces),
-            uv=_unwrap(uv, faces),
+            uv=_uv(shell.template[source], shell.arm[source], faces),
             part_ids=part,
             material=fabric_material(garment.fabric),
             attributes={"fold": fold, "seam": seam},
@@ -316,26 +315,27 @@ def _finish(shell: Shell, garment: GarmentSpec, style: Style) -> list[Surface]:
     ]
 
 
-def _uv(shell: Shell) -> Float64[np.ndarray, "v 3"]:
-    """(around, along, radius-scaled turn) in metres: cylinders about the trunk, the legs and the arms."""
-    t = shell.template
-    side = np.where(t[:, 0] >= 0, 1.0, -1.0)
-    arm = shell.arm > 0.5
-    leg = (t[:, 2] < -0.02) & ~arm
-    fore = unit((ELBOW - SHOULDER)[None])[0]
-    relative = t * np.stack([side, np.ones(len(t)), np.ones(len(t))], axis=1) - SHOULDER
-    across = relative - fore * (relative * fore).sum(1, keepdims=True)
-    turn_arm = np.arctan2(across[:, 1], -across[:, 2])
-    turn_leg = np.arctan2(t[:, 0] - side * 0.14, -t[:, 1])
-    turn = np.where(arm, turn_arm, np.where(leg, turn_leg, np.arctan2(t[:, 0], -t[:, 1])))
-    radius = np.where(arm, 0.055, np.where(leg, 0.085, 0.15))
-    along = np.where(arm, along_arm(t) * 0.23 + 1.0, t[:, 2])
-    return np.stack([turn * radius, along, radius * 2 * np.pi], axis=1)
+def _uv(template: Points, arm: Field, faces: Int32[np.ndarray, "f 3"]) -> Float64[np.ndarray, "f 3 2"]:
+    """Texture coordinates in metres, by cloth panel: front and back of the trunk, sleeves, trouser legs."""
+    corner, centre = template[faces], template[faces].mean(1)
+    sleeve = arm[faces].mean(1) > 0.5
+    leg = ~sleeve & (centre[:, 2] < -0.02)
+    side = np.where(centre[:, :1] >= 0, 1.0, -1.0)
+    flank = np.clip(corner[..., 0] / 0.1, -1, 1)
+    front = corner[..., 0] + 0.7 * flank * (corner[..., 1] + 0.12)
+    back = 1.0 + corner[..., 0] - 0.7 * flank * (corner[..., 1] - 0.08)
+    around = np.where(centre[:, 1:2] < -0.01, front, back)
+    along = corner[..., 2]
+    fore = unit(ELBOW - SHOULDER)
+    mirrored = corner * np.stack([side, np.ones_like(side), np.ones_like(side)], axis=2) - SHOULDER
+    across = mirrored - fore * (mirrored * fore).sum(2, keepdims=True)
+    around_arm = _wrap(np.arctan2(across[..., 1], -across[..., 2])) * 0.055
+    around_leg = _wrap(np.arctan2(corner[..., 0] - side * 0.14, -corner[..., 1])) * 0.085
+    along_sleeve = along_arm(corner.reshape(-1, 3)).reshape(along.shape) * 0.23 + 1.0
+    u = np.where(sleeve[:, None], around_arm, np.where(leg[:, None], around_leg, around))
+    return np.stack([u, np.where(sleeve[:, None], along_sleeve, along)], axis=2)
 
 
-def _unwrap(uv: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float64[np.ndarray, "f 3 2"]:
-    """Per-corner uv without a jump inside a triangle across the back seam."""
-    corner = uv[faces]
-    turn = corner[:, :1, 2]
-    shift = np.rint((corner[:, :, 0] - corner[:, :1, 0]) / turn)
-    return np.stack([corner[:, :, 0] - shift * turn, corner[:, :, 1]], axis=2)
+def _wrap(angle: Float64[np.ndarray, "f 3"]) -> Float64[np.ndarray, "f 3"]:
+    """Angles of a triangle's corners without a jump of a full turn between them."""
+    return np.asarray(angle - 2 * np.pi * np.rint((angle - angle[:, :1]) / (2 * np.pi)))

@@ -1,4 +1,6 @@
-"""Hair as geometry: a scalp cap and tapered ribbons that grow along a flow, fall, and stay off the head and clothes."""
+"""Hair as geometry: a scalp cap and tapered ribbons that grow along a flow, fall, and stay off the head and
+clothes.
+"""
 
 from dataclasses import dataclass
 
@@ -22,7 +24,9 @@ BUN = np.array([0.0, 0.105, 0.775])  # centre of a bun on the rest template
 
 @dataclass(frozen=True)
 class Style:
-    """How locks grow. lift: out of the scalp at the root; gravity per step; width of a lock; cap thickness. Metres."""
+    """How locks grow. lift: out of the scalp at the root; gravity per step; width of a lock; cap thickness.
+    Metres.
+    """
 
     locks: int
     lift: float
@@ -153,16 +157,18 @@ def _flow(roots: Roots, hair: HairSpec, rng: np.random.Generator) -> Float64[np.
     p = roots.template
     away = p - CROWN
     if hair.style == "bun":
-        return BUN - p
+        return np.asarray(BUN - p)
     if hair.style in ("short", "crop"):
         side = np.where(p[:, 0] - 0.05 * hair.part > 0, 1.0, -1.0)
-        top = np.clip((p[:, 2] - 0.79) / 0.03, 0, 1)[:, None]
-        combed = np.stack([side * 0.5 - 0.6 * hair.part, np.full(len(p), -0.8), np.full(len(p), 0.1)], axis=1)
-        return unit(away) * (1 - 0.7 * top) + combed * 0.7 * top
+        top = (np.clip((p[:, 2] - 0.785) / 0.02, 0, 1) * np.clip((0.04 - p[:, 1]) / 0.05, 0, 1))[:, None]
+        swept = np.stack(
+            [side * 0.35 - 1.6 * hair.part, np.full(len(p), 0.55 - hair.volume), np.full(len(p), 0.5)], axis=1
+        )
+        return np.asarray(unit(away) * (1 - top) + swept * top)
     side = np.where(p[:, 0] - 0.07 * hair.part > 0, 1.0, -1.0)
     front = np.clip((-0.02 - p[:, 1]) / 0.08, 0, 1)
     return np.stack(
-        [side * 1.0, 0.35 + 0.5 * front + 0.6 * np.clip(p[:, 1] / 0.06, 0, 1), -0.25 + 0.45 * front], axis=1
+        [side * 1.0, 0.6 + 0.5 * front + 0.6 * np.clip(p[:, 1] / 0.06, 0, 1), -0.25 + 0.45 * front], axis=1
     )
 
 
@@ -194,7 +200,9 @@ def _grow(
     )
     tree = cKDTree(solid[0])
     phase = rng.uniform(0, 2 * np.pi, count)
+    hugging = STEPS if goal is not None else STEPS * 0.11 / float(length.mean())
     for i in range(STEPS):
+        cling = style.cling if i <= hugging else 0.0
         near = normals[-1]
         wobble = np.sin(phase + i * (1.2 + 2.0 * hair.curl)) * hair.curl * 0.4
         direction = (
@@ -202,8 +210,8 @@ def _grow(
         )
         direction = unit(direction + np.cross(direction, near) * wobble[:, None])
         rising = np.maximum((direction * near).sum(1, keepdims=True), 0.0)
-        direction = unit(direction - style.cling * rising * near)
-        moved, normal = _off(points[-1] + direction * step, tree, solid, layer, style.cling)
+        direction = unit(direction - cling * rising * near)
+        moved, normal = _off(points[-1] + direction * step, tree, solid, layer, cling)
         direction = unit(moved - points[-1])
         points.append(moved)
         normals.append(unit(near * 0.4 + normal * 0.6))
@@ -217,7 +225,9 @@ def _off(
     layer: Float64[np.ndarray, " n"],
     cling: float,
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """Points moved out to their layer above the nearest surface (and, clinging, back in to it), and its normal."""
+    """Points moved out to their layer above the nearest surface (and, clinging, back in to it), and its
+    normal.
+    """
     _, nearest = tree.query(points)
     normal = solid[1][nearest]
     gap = ((points - solid[0][nearest]) * normal).sum(1)
@@ -246,7 +256,9 @@ def _locks(
     width: float,
     name: str,
 ) -> Surface:
-    """Ribbons along centre lines, their normals turned outwards at both edges so that they shade as round locks."""
+    """Ribbons along centre lines, their normals turned outwards at both edges so that they shade as round
+    locks.
+    """
     points, normals = lines
     count, rows = points.shape[:2]
     tangent = unit(np.gradient(points, axis=1))

@@ -24,7 +24,8 @@ def coco_keypoints(
 ) -> Float64[np.ndarray, "17 3"]:
     """Keypoints from the posed base mesh (all 19 158 vertices) and its skeleton.
 
-    Eyes are the centres of the eye balls' front, nose the tip of the nose, ears the middle of the ear's outer surface;
+    Eyes are the centres of the eye balls' front, nose the tip of the nose, ears the middle of the ear's
+    outer surface;
     shoulders, elbows, wrists, hips, knees and ankles are joint centres, as COCO annotators place them.
     """
     points = np.empty((17, 3))

@@ -11,7 +11,7 @@ def triangulate_quads(quads: Int[np.ndarray, "q 4"]) -> Int32[np.ndarray, "f 3"]
     """Two triangles per quad (a b c d) -> (a b c), (a c d), interleaved; degenerate triangles are dropped."""
     both = np.stack([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]], axis=1).reshape(-1, 3)
     good = (both[:, 0] != both[:, 1]) & (both[:, 1] != both[:, 2]) & (both[:, 0] != both[:, 2])
-    return both[good].astype(np.int32)
+    return np.asarray(both[good], dtype=np.int32)
 
 
 def scatter_add(
@@ -32,7 +32,7 @@ def unit(vectors: Float[np.ndarray, "*batch 3"]) -> Float64[np.ndarray, "*batch 
 def face_normals(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, "f 3"]:
     """Cross products of the edges: twice the triangle's area long, by the right-hand rule."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return np.cross(b - a, c - a)
+    return np.asarray(np.cross(b - a, c - a))
 
 
 def vertex_normals(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, "v 3"]:
@@ -79,7 +79,7 @@ def boundary_edges(faces: Faces) -> Int32[np.ndarray, "e 2"]:
     half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     size = int(faces.max(initial=0)) + 1
     code, twin = half[:, 0] * size + half[:, 1], half[:, 1] * size + half[:, 0]
-    return half[~np.isin(code, twin)].astype(np.int32)
+    return np.asarray(half[~np.isin(code, twin)], dtype=np.int32)
 
 
 def subdivide(
@@ -103,7 +103,7 @@ def subdivide(
 def clip(
     values: Float64[np.ndarray, "v c"], faces: Faces, level: Float64[np.ndarray, " v"]
 ) -> tuple[Float64[np.ndarray, "w c"], Int32[np.ndarray, "g 3"]]:
-    """The part of a mesh where `level` > 0, cut exactly at 0 (marching triangles); values are interpolated."""
+    """The part of a mesh where `level` > 0, cut at 0 (marching triangles); values are interpolated."""
     level = np.where(np.abs(level) < 1e-9, 1e-9, level)
     inside = level[faces] > 0
     total = inside.sum(1)

@@ -1,4 +1,6 @@
-"""Which of the 28 body-part classes a triangle is: from bone weights and masks of the template, once per process."""
+"""Which of the 28 body-part classes a triangle is: from bone weights and masks of the template, once per
+process.
+"""
 
 from functools import lru_cache
 
@@ -7,7 +9,36 @@ from jaxtyping import Bool, Float64, UInt8
 
 from render.people.body import BodyModel, body_model
 
-NAMES = ["Background", "Apparel", "Face_Neck", "Hair", "Left_Foot", "Left_Hand", "Left_Lower_Arm", "Left_Lower_Leg", "Left_Shoe", "Left_Sock", "Left_Upper_Arm", "Left_Upper_Leg", "Lower_Clothing", "Right_Foot", "Right_Hand", "Right_Lower_Arm", "Right_Lower_Leg", "Right_Shoe", "Right_Sock", "Right_Upper_Arm", "Right_Upper_Leg", "Torso", "Upper_Clothing", "Lower_Lip", "Upper_Lip", "Lower_Teeth", "Upper_Teeth", "Tongue"]
+NAMES = [
+    "Background",
+    "Apparel",
+    "Face_Neck",
+    "Hair",
+    "Left_Foot",
+    "Left_Hand",
+    "Left_Lower_Arm",
+    "Left_Lower_Leg",
+    "Left_Shoe",
+    "Left_Sock",
+    "Left_Upper_Arm",
+    "Left_Upper_Leg",
+    "Lower_Clothing",
+    "Right_Foot",
+    "Right_Hand",
+    "Right_Lower_Arm",
+    "Right_Lower_Leg",
+    "Right_Shoe",
+    "Right_Sock",
+    "Right_Upper_Arm",
+    "Right_Upper_Leg",
+    "Torso",
+    "Upper_Clothing",
+    "Lower_Lip",
+    "Upper_Lip",
+    "Lower_Teeth",
+    "Upper_Teeth",
+    "Tongue",
+]
 PART: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
 """Class ids of the 28-class vocabulary (annotation/vocabularies; a test keeps the two equal)."""
 
@@ -78,4 +109,4 @@ def body_face_parts() -> UInt8[np.ndarray, " f"]:
     upper = model.template[faces, 2].mean(1) > MOUTH_LINE
     ids[lips & upper] = PART["Upper_Lip"]
     ids[lips & ~upper] = PART["Lower_Lip"]
-    return ids
+    return np.asarray(ids)

@@ -1,7 +1,10 @@
-"""Standing poses: arms by direction and bend, legs by two-bone inverse kinematics, everything stored as joint rotations.
+"""Standing poses: arms by direction and bend, legs by two-bone inverse kinematics, everything stored as
+joint rotations.
 
-A pose is `joint -> rotation vector (degrees, rest axes)`. The recipes below speak anatomy (which way the upper arm
-points, how far the elbow bends, where the feet stand) and are turned into rotations for one person's skeleton.
+A pose is `joint -> rotation vector (degrees, rest axes)`. The recipes below speak anatomy (which way the
+upper arm
+points, how far the elbow bends, where the feet stand) and are turned into rotations for one person's
+skeleton.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
-from render.people.body import BodyModel, Shape, rotation, rotation_vector, unit
+from render.people.body import BodyModel, Shape, product, rotation, rotation_vector
+from render.people.mesh import unit
 
 Vector = Float64[np.ndarray, " 3"]
 Pose = dict[str, tuple[float, float, float]]
@@ -44,7 +48,9 @@ class Leg:
 
 @dataclass(frozen=True)
 class Stance:
-    """A whole pose before it meets a skeleton. Torso angles in degrees: (bend forward, lean left, turn left)."""
+    """A whole pose before it meets a skeleton. Torso angles in degrees: (bend forward, lean left, turn
+    left).
+    """
 
     name: str
     left: Arm
@@ -98,11 +104,11 @@ def _euler(angles: tuple[float, ...]) -> Float64[np.ndarray, "3 3"]:
     bend = rotation(np.array([forward, 0.0, 0.0]))
     lean = rotation(np.array([0.0, left, 0.0]))
     yaw = rotation(np.array([0.0, 0.0, turn]))
-    return np.asarray(yaw @ (lean @ bend))
+    return product(yaw, product(lean, bend))
 
 
 def _side(vector: tuple[float, float, float], side: str) -> Vector:
-    return np.array(vector) * (np.array([1.0, 1.0, 1.0]) if side == "L" else np.array([-1.0, 1.0, 1.0]))
+    return np.asarray(np.array(vector) * np.array([1.0 if side == "L" else -1.0, 1.0, 1.0]))
 
 
 def _arm(side: str, arm: Arm, head: Mapping[str, Vector]) -> dict[str, np.ndarray]:
@@ -191,10 +197,7 @@ def _leg(
 def _towards(direction: Vector, goal: Vector, degrees: float) -> Vector:
     """`direction` turned towards `goal` by an angle."""
     side = unit(goal - direction * float((goal * direction).sum()))
-    return direction * np.cos(np.radians(degrees)) + side * np.sin(np.radians(degrees))
-
-
-# --- recipes -------------------------------------------------------------------------------------------------
+    return np.asarray(direction * np.cos(np.radians(degrees)) + side * np.sin(np.radians(degrees)))
 
 
 def _hanging(rng: np.random.Generator, swing: float = 0.0) -> Arm:
@@ -203,40 +206,62 @@ def _hanging(rng: np.random.Generator, swing: float = 0.0) -> Arm:
     forward = np.radians(swing + rng.uniform(-6, 4))
     upper = (float(np.sin(out)), float(-np.sin(forward) * np.cos(out)), float(-np.cos(forward) * np.cos(out)))
     return Arm(
-        upper, (-0.25, -1.0, 0.0), rng.uniform(10, 26) + max(swing, 0) * 0.5, rng.uniform(-15, 15), rng.uniform(0, 12),
+        upper,
+        (-0.25, -1.0, 0.0),
+        rng.uniform(10, 26) + max(swing, 0) * 0.5,
+        rng.uniform(-15, 15),
+        rng.uniform(0, 12),
         curl=rng.uniform(16, 34),
-    )  # fmt: skip
+    )
 
 
 def _on_hip(rng: np.random.Generator) -> Arm:
     return Arm(
-        (0.72, 0.30, -0.68), (-0.85, -0.55, -0.25), rng.uniform(92, 104), rng.uniform(-25, -5), rng.uniform(25, 45),
+        (0.72, 0.30, -0.68),
+        (-0.85, -0.55, -0.25),
+        rng.uniform(92, 104),
+        rng.uniform(-25, -5),
+        rng.uniform(25, 45),
         curl=rng.uniform(20, 35),
-    )  # fmt: skip
+    )
 
 
 def _raised(rng: np.random.Generator) -> Arm:
     up = np.radians(rng.uniform(20, 65))
     return Arm(
-        (float(np.cos(up)), rng.uniform(-0.35, -0.05), float(np.sin(up))), (-0.45, -0.35, 0.9), rng.uniform(15, 75),
-        rng.uniform(-20, 40), rng.uniform(-15, 10), shrug=rng.uniform(14, 24), curl=rng.uniform(2, 20),
-    )  # fmt: skip
+        (float(np.cos(up)), rng.uniform(-0.35, -0.05), float(np.sin(up))),
+        (-0.45, -0.35, 0.9),
+        rng.uniform(15, 75),
+        rng.uniform(-20, 40),
+        rng.uniform(-15, 10),
+        shrug=rng.uniform(14, 24),
+        curl=rng.uniform(2, 20),
+    )
 
 
 def _forearm_front(rng: np.random.Generator) -> Arm:
     """The forearm held in front, as with a phone or a cup."""
     return Arm(
-        (rng.uniform(0.15, 0.4), rng.uniform(-0.5, -0.1), -0.9), (rng.uniform(-0.5, 0.1), -0.8, 0.6),
-        rng.uniform(70, 110), rng.uniform(10, 70), rng.uniform(-15, 15), curl=rng.uniform(25, 45),
-    )  # fmt: skip
+        (rng.uniform(0.15, 0.4), rng.uniform(-0.5, -0.1), -0.9),
+        (rng.uniform(-0.5, 0.1), -0.8, 0.6),
+        rng.uniform(70, 110),
+        rng.uniform(10, 70),
+        rng.uniform(-15, 15),
+        curl=rng.uniform(25, 45),
+    )
 
 
 def _out_to_side(rng: np.random.Generator) -> Arm:
     """The arm held away, gesturing."""
     return Arm(
-        (0.8, rng.uniform(-0.5, 0.1), -0.55), (0.3, -0.8, 0.5), rng.uniform(30, 80), rng.uniform(20, 90),
-        rng.uniform(-20, 10), shrug=4.0, curl=rng.uniform(8, 25),
-    )  # fmt: skip
+        (0.8, rng.uniform(-0.5, 0.1), -0.55),
+        (0.3, -0.8, 0.5),
+        rng.uniform(30, 80),
+        rng.uniform(20, 90),
+        rng.uniform(-20, 10),
+        shrug=4.0,
+        curl=rng.uniform(8, 25),
+    )
 
 
 def _head(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -247,10 +272,15 @@ def _standing(rng: np.random.Generator, name: str, left: Arm, right: Arm) -> Sta
     out = rng.uniform(0.10, 0.19)
     stagger = rng.normal(0, 0.04)
     return Stance(
-        name, left, right, Leg(out, stagger, yaw=rng.uniform(3, 18)), Leg(out, -stagger, yaw=rng.uniform(3, 18)),
-        crouch=rng.uniform(0.004, 0.02), spine=(rng.normal(0, 3), rng.normal(0, 2), rng.normal(0, 5)),
+        name,
+        left,
+        right,
+        Leg(out, stagger, yaw=rng.uniform(3, 18)),
+        Leg(out, -stagger, yaw=rng.uniform(3, 18)),
+        crouch=rng.uniform(0.004, 0.02),
+        spine=(rng.normal(0, 3), rng.normal(0, 2), rng.normal(0, 5)),
         head=_head(rng),
-    )  # fmt: skip
+    )
 
 
 def _contrapposto(rng: np.random.Generator, name: str, left: Arm, right: Arm) -> Stance:
@@ -260,10 +290,17 @@ def _contrapposto(rng: np.random.Generator, name: str, left: Arm, right: Arm) ->
     free = Leg(rng.uniform(0.16, 0.22), rng.uniform(0.06, 0.16), yaw=rng.uniform(15, 30))
     firm = Leg(rng.uniform(0.08, 0.11), -0.02, yaw=rng.uniform(4, 12))
     return Stance(
-        name, left, right, firm if lean > 0 else free, free if lean > 0 else firm, crouch=0.012,
-        pelvis=(0.0, -lean * tilt, lean * rng.uniform(0, 6)), spine=(rng.normal(0, 2), lean * tilt * 1.7, rng.normal(0, 5)),
-        head=_head(rng), shift=lean * 0.045,
-    )  # fmt: skip
+        name,
+        left,
+        right,
+        firm if lean > 0 else free,
+        free if lean > 0 else firm,
+        crouch=0.012,
+        pelvis=(0.0, -lean * tilt, lean * rng.uniform(0, 6)),
+        spine=(rng.normal(0, 2), lean * tilt * 1.7, rng.normal(0, 5)),
+        head=_head(rng),
+        shift=lean * 0.045,
+    )
 
 
 def _walking(rng: np.random.Generator) -> Stance:
@@ -274,10 +311,16 @@ def _walking(rng: np.random.Generator) -> Stance:
     swing = rng.uniform(12, 30)
     left, right = _hanging(rng, -lead * swing), _hanging(rng, lead * swing)
     return Stance(
-        "walking", left, right, front if lead > 0 else back, back if lead > 0 else front, crouch=0.03,
-        pelvis=(0.0, 0.0, -lead * rng.uniform(3, 8)), spine=(rng.uniform(1, 5), 0.0, lead * rng.uniform(6, 14)),
+        "walking",
+        left,
+        right,
+        front if lead > 0 else back,
+        back if lead > 0 else front,
+        crouch=0.03,
+        pelvis=(0.0, 0.0, -lead * rng.uniform(3, 8)),
+        spine=(rng.uniform(1, 5), 0.0, lead * rng.uniform(6, 14)),
         head=(rng.normal(0, 4), 0.0, rng.normal(0, 12)),
-    )  # fmt: skip
+    )
 
 
 def _pair(rng: np.random.Generator, one: Callable[[np.random.Generator], Arm]) -> tuple[Arm, Arm]:
@@ -297,7 +340,9 @@ GESTURES: dict[str, tuple[float, Callable[[np.random.Generator], Arm]]] = {
 
 
 def sample_stance(rng: np.random.Generator) -> Stance:
-    """A stance: 22 % walking, else standing evenly or with the weight on one leg, with an arm gesture of `GESTURES`."""
+    """A stance: 22 % walking, else standing evenly or with the weight on one leg, with an arm gesture of
+    `GESTURES`.
+    """
     if rng.random() < 0.22:
         return _walking(rng)
     names = list(GESTURES)

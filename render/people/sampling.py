@@ -1,4 +1,6 @@
-"""`sample_person`: draws a `PersonSpec` from documented distributions; rejects poses that do not stand or that collide."""
+"""`sample_person`: draws a `PersonSpec` from documented distributions; rejects poses that do not stand or
+that collide.
+"""
 
 from typing import Any
 
@@ -21,7 +23,9 @@ TONES = (
     (0.22, 0.11, 0.065),
     (0.11, 0.055, 0.034),
 )
-"""Linear reflectance of six skin tones, light to dark (after the Fitzpatrick types); draws interpolate between two."""
+"""Linear reflectance of six skin tones, light to dark (after the Fitzpatrick types); draws interpolate
+between two.
+"""
 TONE_WEIGHTS = (0.16, 0.22, 0.22, 0.16, 0.13, 0.11)
 HAIR_COLOURS = {
     "black": (0.010, 0.008, 0.007),
@@ -67,7 +71,9 @@ def sample_person(rng: np.random.Generator) -> PersonSpec:
 
 
 def _phenotype(rng: np.random.Generator) -> dict[str, float]:
-    """anny phenotypes. age: 1/3 child of about 10, 2/3 adult of about 25, 1 old; weight and muscle centred on average."""
+    """anny phenotypes. age: 1/3 child of about 10, 2/3 adult of about 25, 1 old; weight and muscle centred
+    on average.
+    """
     group = rng.random()
     if group < 0.86:
         age = rng.uniform(0.63, 0.88)
@@ -141,9 +147,18 @@ def _skin(rng: np.random.Generator, phenotype: dict[str, float]) -> tuple[SkinSp
 def _hair(rng: np.random.Generator, phenotype: dict[str, float], darkness: float) -> HairSpec:
     female, old = phenotype["gender"] > 0.5, phenotype["age"] > 0.85
     child = phenotype["age"] < 0.55
-    styles = {"long": 0.36, "bob": 0.22, "bun": 0.2, "short": 0.14, "afro": 0.08} if female else {
-        "short": 0.44, "crop": 0.24, "buzz": 0.17, "bald": 0.0 if child else 0.07, "bob": 0.05, "afro": 0.03,
-    }  # fmt: skip
+    styles = (
+        {"long": 0.36, "bob": 0.22, "bun": 0.2, "short": 0.14, "afro": 0.08}
+        if female
+        else {
+            "short": 0.44,
+            "crop": 0.24,
+            "buzz": 0.17,
+            "bald": 0.0 if child else 0.07,
+            "bob": 0.05,
+            "afro": 0.03,
+        }
+    )
     weights = np.array(list(styles.values()))
     style = list(styles)[int(rng.choice(len(styles), p=weights / weights.sum()))]
     if darkness > 0.75 and style in ("short", "long", "bob") and rng.random() < 0.6:
@@ -235,7 +250,9 @@ def _stands(heads: Any, model: BodyModel) -> bool:
 
 
 def _arm_gap(shape: Any, skeleton: Any, model: BodyModel) -> float:
-    """Smallest distance between forearms or hands and the trunk, thighs or head; negative when inside. Metres."""
+    """Smallest distance between forearms or hands and the trunk, thighs or head; negative when inside.
+    Metres.
+    """
     weights = region_weights()
     body = np.zeros(len(model.template), dtype=bool)
     body[np.unique(model.quads["body"])] = True

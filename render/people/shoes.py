@@ -49,7 +49,7 @@ def build_shoes(
 def _seam(count: int, kind: str) -> Float64[np.ndarray, " v"]:
     """A stitched line below the collar and above the welt."""
     row = np.arange(count) // AROUND
-    return ((row == 2) | (row == LEVELS - 3)).astype(np.float64) * (kind == "shoe")
+    return np.asarray(((row == 2) | (row == LEVELS - 3)) * (1.0 if kind == "shoe" else 0.0))
 
 
 def _rings(foot: Float64[np.ndarray, "n 3"], collar: float) -> Float64[np.ndarray, "levels around 3"]:
@@ -72,7 +72,9 @@ def _rings(foot: Float64[np.ndarray, "n 3"], collar: float) -> Float64[np.ndarra
 
 
 def _outline(points: Float64[np.ndarray, "n 2"], back: float) -> Float64[np.ndarray, "around 2"]:
-    """The convex hull as AROUND points at even arc length from the heel's back; smooth enough for a toe cap."""
+    """The convex hull as AROUND points at even arc length from the heel's back; smooth enough for a toe
+    cap.
+    """
     hull = points[ConvexHull(points).vertices]
     start = int(np.argmax(hull[:, 1] - 0.2 * np.abs(hull[:, 0] - hull[:, 0].mean())))
     hull = np.roll(hull, -start, axis=0)

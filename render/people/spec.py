@@ -1,4 +1,6 @@
-"""What a person is (`PersonSpec`, plain JSON-able data, every parameter explicit) and what it becomes (`Person`)."""
+"""What a person is (`PersonSpec`, plain JSON-able data, every parameter explicit) and what it becomes
+(`Person`).
+"""
 
 import types
 import typing
@@ -17,7 +19,9 @@ Colour = tuple[float, float, float]
 
 
 def rounded(value: float) -> float:
-    """`value` on the grid of 1e-6 that specs live on, so that JSON text and floats round trip; -0.0 becomes 0.0."""
+    """`value` on the grid of 1e-6 that specs live on, so that JSON text and floats round trip; -0.0 becomes
+    0.0.
+    """
     return round(float(value), DECIMALS) + 0.0
 
 
@@ -64,7 +68,9 @@ class EyeSpec:
 
 @dataclass(frozen=True)
 class HairSpec:
-    """Hair of the scalp, brows and beard. Lengths in metres; `part` is the lateral place of the parting in -1..1."""
+    """Hair of the scalp, brows and beard. Lengths in metres; `part` is the lateral place of the parting in
+    -1..1.
+    """
 
     style: str  # bald, buzz, short, crop, bob, long, bun, afro
     colour: Colour
@@ -81,7 +87,9 @@ class HairSpec:
 
 @dataclass(frozen=True)
 class PersonSpec:
-    """Everything `build_person` needs. `pose`: joint -> rotation vector, degrees, in the axes of the rest pose."""
+    """Everything `build_person` needs. `pose`: joint -> rotation vector, degrees, in the axes of the rest
+    pose.
+    """
 
     phenotype: Mapping[str, float]
     pose_name: str
@@ -106,7 +114,8 @@ class PersonSpec:
 class Material:
     """Plain description of a look; `render.materials.build_material` makes a shader of it.
 
-    kind: skin, fabric, hair, eye, cornea, teeth, tongue, leather or rubber. Equal materials are shared by the renderer.
+    kind: skin, fabric, hair, eye, cornea, teeth, tongue, leather or rubber. Equal materials are shared by
+    the renderer.
     """
 
     kind: str
@@ -153,7 +162,9 @@ def _plain(value: Any) -> Any:
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
-    """`value` as an instance of `kind`: a dataclass, Mapping[str, X], tuple[X, ...], tuple[X, Y], float, int or str."""
+    """`value` as an instance of `kind`: a dataclass, Mapping[str, X], tuple[X, ...], tuple[X, Y], float,
+    int or str.
+    """
     if is_dataclass(kind):
         return _parse_dataclass(kind, value, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)

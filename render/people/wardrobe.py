@@ -1,4 +1,6 @@
-"""Which clothes a person wears: outfits, cuts and fabrics, drawn together so that colours go with each other."""
+"""Which clothes a person wears: outfits, cuts and fabrics, drawn together so that colours go with each
+other.
+"""
 
 import colorsys
 
@@ -35,7 +37,9 @@ SCALES = {
 
 
 def sample_outfit(rng: np.random.Generator, gender: float) -> tuple[GarmentSpec, ...]:
-    """Garments from the skin outwards; everyone wears shoes unless barefoot (6 %), and something above and below."""
+    """Garments from the skin outwards; everyone wears shoes unless barefoot (6 %), and something above and
+    below.
+    """
     female = gender > 0.5
     garments: list[GarmentSpec] = []
     base_hue = rng.random()
@@ -79,10 +83,16 @@ def _cut(rng: np.random.Generator, kind: str) -> dict[str, float]:
         "jeans": {"leg": (1.84, 1.97), "rise": (0.0, 1.0), "ease": (0.0, 0.8), "flare": (0.0, 0.6)},
         "shorts": {"leg": (0.45, 1.05), "rise": (0.0, 1.0), "ease": (0.2, 1.0), "flare": (0.3, 1.0)},
         "skirt": {"length": (0.3, 0.9), "rise": (0.4, 1.0), "flare": (0.0, 1.0), "ease": (0.2, 0.8)},
-        "dress": {"length": (0.35, 0.95), "sleeve": (0.0, 0.9), "neck": (0.2, 1.0), "flare": (0.1, 1.0), "ease": (0.1, 0.7)},
+        "dress": {
+            "length": (0.35, 0.95),
+            "sleeve": (0.0, 0.9),
+            "neck": (0.2, 1.0),
+            "flare": (0.1, 1.0),
+            "ease": (0.1, 0.7),
+        },
         "socks": {"height": (0.2, 1.0)},
         "shoes": {"collar": (0.0, 1.0), "sole": (0.015, 0.032)},
-    }[kind]  # fmt: skip
+    }[kind]
     values = {name: rounded(rng.uniform(low, high)) for name, (low, high) in ranges.items()}
     if "sleeve" in values and values["sleeve"] < 0.12 and kind == "dress":
         values["sleeve"] = 0.0
