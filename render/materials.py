@@ -181,9 +181,9 @@ def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
         return nodes.mix(nodes.math("MULTIPLY", thin, 0.6), base, tuple(0.5 * c for c in accent)), weave
     if style == "print":
         cells = nodes.add(
-            "ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.85}
+            "ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.45}
         )
-        dots = nodes.ramp(cells.outputs["Distance"], 0.36, 0.32)
+        dots = nodes.ramp(cells.outputs["Distance"], 0.30, 0.27)
         return nodes.mix(dots, colour, accent), weave
     if style == "knit":
         ribs = nodes.math(

@@ -28,7 +28,7 @@ SCALES = {
     "plain": 0.0016,
     "stripes": 0.04,
     "checks": 0.06,
-    "print": 0.07,
+    "print": 0.045,
     "knit": 0.006,
     "denim": 0.0018,
     "leather": 0.01,
