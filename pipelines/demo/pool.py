@@ -159,13 +159,13 @@ def caption(image: RGB, text: str) -> RGB:
 
 
 def far_away(image: RGB) -> RGB:
-    """The picture reduced to a quarter, on a canvas of its own size filled with its blurred self."""
+    """The picture reduced to a third, on a canvas of its own size filled with its blurred self."""
     height, width = image.shape[:2]
     canvas = cv2.GaussianBlur(image, (0, 0), width / 8)
-    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    top, left = height // 4, width // 4
+    small = cv2.resize(image, (width // 3, height // 3), interpolation=cv2.INTER_AREA)
+    top, left = height // 3, width // 3
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return canvas
+    return np.asarray(canvas, np.uint8)
 
 
 def encode_jpeg(image: RGB, quality: int) -> bytes:
