@@ -11,16 +11,17 @@ _SIZE = (4.2, 2.5)  # inches; at 72 units each this is about a phone's width
 
 
 def line_chart(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
-    """One curve with a faint raw line and its running mean over about a thirtieth of the points."""
+    """One curve: what was logged, faint, and its running mean over about a tenth of the points."""
 
     def draw(axes: Any) -> None:
         x, y = zip(*points, strict=True)
-        window = max(1, len(y) // 30)
+        window = max(1, len(y) // 10)
         mean = [
             sum(y[max(0, i - window) : i + 1]) / len(y[max(0, i - window) : i + 1]) for i in range(len(y))
         ]
         axes.plot(x, y, color=ACCENT, alpha=0.3, linewidth=1)
-        axes.plot(x, mean, color=ACCENT, linewidth=1.8)
+        marker = "o" if len(y) < 8 else ""  # a line of one point would not show
+        axes.plot(x, mean, color=ACCENT, linewidth=1.8, marker=marker, markersize=3)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.set_xlim(left=0)

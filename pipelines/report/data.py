@@ -297,11 +297,16 @@ def read_reconstructions(place: Path) -> list[Picture]:
     """The rows of reconstructions.png: truth, what the encoder saw, what the model made of it."""
     image = read_png(place / "reconstructions.png")
     config = json.loads((place / "config.json").read_bytes())["pretrain"]
-    row_height = int(config["image_size"][0])
-    rows = [image[top : top + row_height] for top in range(0, image.shape[0], row_height)]
     hidden = f"{config['mask_ratio']:.0%}"
-    alt = f"A photograph, the same with {hidden} of its patches hidden, and the model's reconstruction"
-    return [Picture(webp_uri(row, 90), alt) for row in rows]
+    alt = f"A photograph, the same with {hidden} of its patches hidden, and its reconstruction"
+    return [Picture(webp_uri(row, 90), alt) for row in split_rows(image)]
+
+
+def split_rows(sheet: RGB) -> list[RGB]:
+    """Cut a contact sheet at its blank (all white) rows of pixels."""
+    inked = (sheet < 255).any(axis=(1, 2)).astype(np.int8)
+    edges = np.flatnonzero(np.diff(inked, prepend=0, append=0))
+    return [sheet[top:bottom] for top, bottom in edges.reshape(-1, 2).tolist()]
 
 
 def read_curve(title: str, place: Path) -> Curve:

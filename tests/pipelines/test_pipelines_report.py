@@ -18,7 +18,7 @@ from curation.select import SelectConfig, plan_select
 from pipelines.executors import run_units
 from pipelines.report import build_report
 from pipelines.report.charts import bar_chart, line_chart
-from pipelines.report.data import TASKS, collect, read_png
+from pipelines.report.data import TASKS, collect, read_png, split_rows
 from pipelines.report.page import duration, number, render_page, size
 from shards.manifest import write_manifest
 from shards.sample import Sample, content_key
@@ -87,9 +87,11 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_job(plan_annotate(out / "pool", AnnotateConfig()), out / "annotations")
     run_job(plan_select(out / "annotations", SelectConfig()), out / "selection")
     write_run(out / "encoder", 40)
-    settings = {"pretrain": {"image_size": [32, 24], "mask_ratio": 0.75}}
+    settings = {"pretrain": {"mask_ratio": 0.75}}
     (out / "encoder/config.json").write_text(json.dumps(settings))
-    write_png(out / "encoder/reconstructions.png", rng.integers(0, 255, (64, 72, 3), np.uint8))
+    sheet = rng.integers(0, 255, (68, 72, 3), np.uint8)
+    sheet[32:36] = 255
+    write_png(out / "encoder/reconstructions.png", sheet)
     for task in TASKS:
         write_run(out / "tasks" / task, 20)
         panel = rng.integers(0, 255, (96, 228, 3), np.uint8)
@@ -202,6 +204,14 @@ def test_a_damaged_output_costs_its_part_only(pipeline: Path, damaged: str) -> N
     missing = {entry.what for entry in collect(pipeline).missing}
     assert "curated photographs" in missing and 2 <= len(missing) <= 4
     assert "What was run" in render_page(collect(pipeline))
+
+
+def test_a_sheet_is_cut_at_its_white_rows(pipeline: Path) -> None:
+    sheet = read_png(pipeline / "out/encoder/reconstructions.png")
+    assert [row.shape[0] for row in split_rows(sheet)] == [32, 32]
+    padded = np.pad(sheet, ((3, 2), (0, 0), (0, 0)), constant_values=255)
+    assert [row.shape[0] for row in split_rows(padded)] == [32, 32]
+    assert split_rows(np.full((4, 4, 3), 255, np.uint8)) == []
 
 
 def test_charts_follow_the_page() -> None:
