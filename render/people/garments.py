@@ -27,6 +27,7 @@ from render.people.cloth import (
 from render.people.looks import fabric_material
 from render.people.mesh import constant_parts, smooth, unit, vertex_normals
 from render.people.parts import PART
+from render.people.shoes import shoe_top
 from render.people.spec import GarmentSpec, Surface
 
 HIP_Z, KNEE_Z, ANKLE_Z = 0.049, -0.369, -0.745  # joint heights of the rest template, metres
@@ -150,9 +151,10 @@ def dress(
 ) -> Dressed:
     """Builds the garments from the skin outwards; each keeps off the body and off those below it."""
     cloths = [g for g in garments if g.kind in STYLES]
+    floor = shoe_top(garments, shape, model)
     under = [body_solid(model, posed)]
     arm = arm_weight()
-    hidden = np.zeros(len(model.template), dtype=bool)
+    hidden = shape.vertices[:, 2] < floor
     tucked = hidden.copy()
     surfaces: list[Surface] = []
     for index, garment in enumerate(cloths):
@@ -164,6 +166,8 @@ def dress(
             buried = (
                 np.any([c > HIDDEN_DEPTH for c in outer], axis=0) if outer else np.zeros(len(piece.arm), bool)
             )
+            if style.part == "sock":
+                buried |= piece.rest[:, 2] < floor
             surfaces += _finish(drop_hidden(fitted, buried), garment, style)
         depth = _covers(garment, model.template, arm)
         hidden |= depth > HIDDEN_DEPTH

@@ -11,7 +11,7 @@ from render.people.parts import PART, region_weights
 from render.people.spec import GarmentSpec, Surface
 
 AROUND, LEVELS = 40, 14
-COLLAR = (0.062, 0.125)  # height of the collar above the ground, low to boot, metres
+COLLAR = (0.060, 0.105)  # height of the collar above the ground, low to boot, metres
 
 
 def build_shoes(
@@ -46,6 +46,15 @@ def build_shoes(
     return tuple(surfaces)
 
 
+def shoe_top(garments: tuple[GarmentSpec, ...], shape: Shape, model: BodyModel) -> float:
+    """Rest height below which feet and socks are inside shoes and not drawn; -inf for the barefoot."""
+    worn = [g for g in garments if g.kind == "shoes"]
+    if not worn:
+        return float("-inf")
+    ground = float(shape.vertices[np.unique(model.quads["body"]), 2].min())
+    return ground + COLLAR[0] + worn[0].cut["collar"] * (COLLAR[1] - COLLAR[0]) - 0.002
+
+
 def _seam(count: int, kind: str) -> Float64[np.ndarray, " v"]:
     """A stitched line below the collar and above the welt."""
     row = np.arange(count) // AROUND
@@ -64,7 +73,7 @@ def _rings(foot: Float64[np.ndarray, "n 3"], collar: float) -> Float64[np.ndarra
         outline = _outline(above[:, :2], back)
         rings[level, :, :2] = outline
         rings[level, :, 2] = bottom + height
-    room = np.interp(heights, (0.0, 0.02, top), (0.007, 0.009, 0.006))
+    room = np.interp(heights, (0.0, 0.02, top), (0.007, 0.010, 0.012))
     smoothed = rings.copy()
     for _ in range(3):
         smoothed[1:-1] = 0.25 * smoothed[:-2] + 0.5 * smoothed[1:-1] + 0.25 * smoothed[2:]

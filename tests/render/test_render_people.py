@@ -17,6 +17,7 @@ from render.people.garments import STYLES
 from render.people.hair import STYLES as HAIR_STYLES
 from render.people.keypoints import coco_keypoints
 from render.people.parts import NAMES, PART
+from render.people.shoes import AROUND, LEVELS
 from shards.errors import UsageError
 
 SEEDS = (0, 1, 4, 6, 16)
@@ -221,6 +222,24 @@ def test_clothes_cover_the_skin_beneath(seed: int) -> None:
         hits[False] += int(np.isin(part, clothed).sum())
     assert hits[False] > 5000
     assert hits[True] <= 0.002 * hits[False]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shoes_hide_feet_and_socks(seed: int) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    pytest.importorskip("embreex")
+    _, person = made(seed)
+    vertices, faces = surfaces_mesh(person.surfaces)
+    parts = np.concatenate([s.part_ids for s in person.surfaces])
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    for shoe in (s for s in person.surfaces if s.name == "shoe"):
+        outside = shoe.faces[: 2 * AROUND * (LEVELS - 2)]  # below the collar, which folds inwards
+        normal = shoe.normals[outside].mean(1)
+        origin = shoe.vertices[outside].mean(1) + 0.03 * normal
+        face = mesh.ray.intersects_first(origin, -normal)
+        part = parts[face[face >= 0]]
+        inside = np.isin(part, [PART[f"{s}_{p}"] for s in ("Left", "Right") for p in ("Foot", "Sock")])
+        assert len(part) > 500 and inside.mean() < 0.05
 
 
 def test_rotation_vector_inverts_rotation() -> None:
