@@ -98,7 +98,7 @@ class Camera:
         pixels = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float64)
         return np.asarray(pixels @ (self.camera_to_world[:3, :3] @ np.linalg.inv(self.K)).T)
 
-    def contains(self, xy_px: Float[np.ndarray, "n _"]) -> Bool[np.ndarray, "n"]:
+    def contains(self, xy_px: Float[np.ndarray, "n _"]) -> Bool[np.ndarray, " n"]:
         """Whether each point's x, y (px) lie on the image: -0.5 <= x < width - 0.5; NaN does not."""
         x, y = xy_px[:, 0], xy_px[:, 1]
         return (x >= -0.5) & (x < self.width - 0.5) & (y >= -0.5) & (y < self.height - 0.5)

@@ -178,7 +178,7 @@ def _check_keypoints(labels: Labels) -> Iterator[Problem]:
 
 def _inside(
     points: Float32[np.ndarray, "points 4"], height: int, width: int, margin: float
-) -> Bool[np.ndarray, "points"]:
+) -> Bool[np.ndarray, " points"]:
     """Which points lie on the image grown by `margin` px and not behind the camera (z = 0: unknown depth)."""
     x, y, z, _ = points.T
     low, right, bottom = -0.5 - margin, width - 0.5 + margin, height - 0.5 + margin

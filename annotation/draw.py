@@ -174,7 +174,7 @@ def tile(
 
 def _radii(
     person: Float64[np.ndarray, "points 4"], vocabulary: KeypointVocabulary, image_side: int
-) -> Float64[np.ndarray, "points"]:
+) -> Float64[np.ndarray, " points"]:
     """Dot radius (px) of every point: it follows the person within what is readable on the image, then its
     group.
     """
@@ -198,7 +198,7 @@ def _draw_links(
     ink: UInt8[np.ndarray, "height width 4"],
     person: Float64[np.ndarray, "points 4"],
     vocabulary: KeypointVocabulary,
-    radii: Float64[np.ndarray, "points"],
+    radii: Float64[np.ndarray, " points"],
 ) -> None:
     links = [link for link in vocabulary.links if person[list(link), 3].all()]
     for layer in ("outline", "colour"):
@@ -221,7 +221,7 @@ def _draw_points(
     ink: UInt8[np.ndarray, "height width 4"],
     person: Float64[np.ndarray, "points 4"],
     vocabulary: KeypointVocabulary,
-    radii: Float64[np.ndarray, "points"],
+    radii: Float64[np.ndarray, " points"],
 ) -> None:
     for index in np.flatnonzero(person[:, 3]):
         centre, radius = person[index, :2], radii[index]

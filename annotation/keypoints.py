@@ -34,10 +34,10 @@ class KeypointVocabulary:
 
     name: str
     names: tuple[str, ...]
-    flip: Int64[np.ndarray, "points"]
+    flip: Int64[np.ndarray, " points"]
     sides: tuple[str, ...]
     groups: Mapping[str, tuple[int, ...]]
-    sigmas: Float64[np.ndarray, "points"]
+    sigmas: Float64[np.ndarray, " points"]
     links: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
@@ -92,8 +92,8 @@ class KeypointMapping:
     `tiers[i]`.
     """
 
-    source: Int64[np.ndarray, "pairs"]
-    target: Int64[np.ndarray, "pairs"]
+    source: Int64[np.ndarray, " pairs"]
+    target: Int64[np.ndarray, " pairs"]
     tiers: tuple[str, ...]
 
 

@@ -28,9 +28,9 @@ class PartVocabulary:
 
     name: str
     names: tuple[str, ...]
-    flip: Int64[np.ndarray, "classes"]
+    flip: Int64[np.ndarray, " classes"]
     colours: UInt8[np.ndarray, "classes 3"]
-    weights: Float64[np.ndarray, "classes"] | None
+    weights: Float64[np.ndarray, " classes"] | None
 
     def __len__(self) -> int:
         return len(self.names)

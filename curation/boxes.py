@@ -20,7 +20,7 @@ class Boxes:
     """
 
     xyxy: Float32[np.ndarray, "boxes 4"]
-    score: Float32[np.ndarray, "boxes"]
+    score: Float32[np.ndarray, " boxes"]
 
     def __len__(self) -> int:
         return len(self.score)
@@ -49,10 +49,10 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> Boxes:
     return make_boxes([((row["x0"], row["y0"], row["x1"], row["y1"]), row["score"]) for row in rows])
 
 
-def area(xyxy: Float32[np.ndarray, "boxes 4"]) -> Float32[np.ndarray, "boxes"]:
+def area(xyxy: Float32[np.ndarray, "boxes 4"]) -> Float32[np.ndarray, " boxes"]:
     """Area of each box in square pixels; 0 for a box that is inside out."""
     sides: Float32[np.ndarray, "boxes 2"] = np.maximum(xyxy[:, 2:] - xyxy[:, :2], np.float32(0))
-    product: Float32[np.ndarray, "boxes"] = sides[:, 0] * sides[:, 1]
+    product: Float32[np.ndarray, " boxes"] = sides[:, 0] * sides[:, 1]
     return product
 
 
@@ -75,7 +75,7 @@ def merge(boxes: Boxes, share: float) -> Boxes:
     """
     sizes = area(boxes.xyxy)
     shared = intersection(boxes.xyxy, boxes.xyxy) / np.maximum(np.minimum(sizes[:, None], sizes[None, :]), 1)
-    keep: Bool[np.ndarray, "boxes"] = np.ones(len(boxes), bool)
+    keep: Bool[np.ndarray, " boxes"] = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
         if keep[i]:
             keep[i + 1 :] &= shared[i, i + 1 :] <= share

@@ -37,23 +37,25 @@ def count_people(table: pa.Table, min_score: float) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(counts)])
 
 
-def _flags(table: pa.Table, min_score: float) -> tuple[np.ndarray, Bool[np.ndarray, "boxes"]]:
+def _flags(table: pa.Table, min_score: float) -> tuple[np.ndarray, Bool[np.ndarray, " boxes"]]:
     """(the row of each box, whether its score is above `min_score`) over all boxes of the table."""
     column = table["person_boxes"].combine_chunks()
     row = pc.list_parent_indices(column).to_numpy().astype(np.int64)
     return row, _field(table, "score") > np.float32(min_score)
 
 
-def _side(table: pa.Table, size_rule: SizeRule) -> Float32[np.ndarray, "boxes"]:
-    width: Float32[np.ndarray, "boxes"] = _field(table, "x1") - _field(table, "x0")
-    height: Float32[np.ndarray, "boxes"] = _field(table, "y1") - _field(table, "y0")
+def _side(table: pa.Table, size_rule: SizeRule) -> Float32[np.ndarray, " boxes"]:
+    width: Float32[np.ndarray, " boxes"] = _field(table, "x1") - _field(table, "x0")
+    height: Float32[np.ndarray, " boxes"] = _field(table, "y1") - _field(table, "y0")
     if size_rule == "height":
         return height
-    side: Float32[np.ndarray, "boxes"] = (np.minimum if size_rule == "min" else np.maximum)(width, height)
+    side: Float32[np.ndarray, " boxes"] = (np.minimum if size_rule == "min" else np.maximum)(width, height)
     return side
 
 
-def _field(table: pa.Table, name: str) -> Float32[np.ndarray, "boxes"]:
+def _field(table: pa.Table, name: str) -> Float32[np.ndarray, " boxes"]:
     boxes = table["person_boxes"].combine_chunks().flatten()
-    values: Float32[np.ndarray, "boxes"] = boxes.field(name).to_numpy(zero_copy_only=False).astype(np.float32)
+    values: Float32[np.ndarray, " boxes"] = (
+        boxes.field(name).to_numpy(zero_copy_only=False).astype(np.float32)
+    )
     return values
