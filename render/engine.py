@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from annotation.labels import Labels, to_members
 from render import passes
@@ -85,7 +84,7 @@ class Engine:
     def _label(
         self,
         spec: SampleSpec,
-        rgb: np.ndarray[Any, Any],
+        rgb: UInt8[np.ndarray, "height width 3"],
         filtered: passes.Channels,
         truth: passes.Channels,
     ) -> Labels:
@@ -136,4 +135,4 @@ def built_person(spec: PersonSpec) -> Person:
 
 def _place(points: Float64[np.ndarray, "n 3"], placement: Placement) -> Float64[np.ndarray, "n 3"]:
     pose = placement.matrix()
-    return points @ pose[:3, :3].T + pose[:3, 3]
+    return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])

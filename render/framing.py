@@ -39,22 +39,22 @@ Focal = Annotated[float, Field(ge=8.0, le=600.0)]
 class Framing(Config):
     """How one kind of picture is framed. Angles are uniform in their range, focal lengths log-uniform."""
 
-    weight: float = Field(1.0, ge=0, description="how often, relative to the other framings")
+    weight: float = Field(default=1.0, ge=0, description="how often, relative to the other framings")
     share: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = Field(
-        (0.6, 0.9), description="of the frame's tighter side that the region fills"
+        default=(0.6, 0.9), description="of the frame's tighter side that the region fills"
     )
-    margin: float = Field(0.03, ge=0, lt=0.5, description="of the frame kept free around the region")
+    margin: float = Field(default=0.03, ge=0, lt=0.5, description="of the frame kept free around the region")
     focal_mm: Annotated[tuple[Focal, Focal], AfterValidator(_ordered)] = Field(
-        (28.0, 85.0), description="focal length for a sensor 36 mm wide"
+        default=(28.0, 85.0), description="focal length for a sensor 36 mm wide"
     )
     frontal_share: float = Field(
         0.8, ge=0, le=1, description="views from the frontal range; the rest: all around"
     )
-    frontal_deg: float = Field(75.0, ge=0, le=180, description="the frontal range is +- this azimuth")
-    elevation_deg: Range = Field((-12.0, 25.0), description="camera above (+) or below the region's centre")
-    roll_deg: Range = Field((-4.0, 4.0), description="camera roll")
+    frontal_deg: float = Field(default=75.0, ge=0, le=180, description="the frontal range is +- this azimuth")
+    elevation_deg: Range = Field(default=(-12.0, 25.0), description="camera above (+) or below the region's centre")
+    roll_deg: Range = Field(default=(-4.0, 4.0), description="camera roll")
     principal_shift: float = Field(
-        0.0, ge=0, le=0.5, description="largest shift of the principal point, of the width"
+        default=0.0, ge=0, le=0.5, description="largest shift of the principal point, of the width"
     )
 
     def draw(self, rng: np.random.Generator) -> "View":
@@ -135,7 +135,7 @@ def solve_position(
         excess = float(extent.max() / view.share)
         miss = low - wanted_low
         if abs(excess - 1) < _SOLVER_TOLERANCE and float(np.abs(miss / half).max()) < _SOLVER_TOLERANCE:
-            return camera @ rotation
+            return np.asarray(camera @ rotation)
         gap = nearest - camera[2]
         camera[:2] += miss * (gap + centre[2] - camera[2]) / 2
         camera[2] = nearest - max(gap + 0.7 * (excess - 1) * (gap + size[2] / 4), 0.3 * gap, 0.02)

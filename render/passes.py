@@ -59,7 +59,7 @@ class Coverage:
         self, channel: Float32[np.ndarray, "height width"], view: View
     ) -> UInt8[np.ndarray, "height width"]:
         """Coverage in 255ths. `channel` is that of the beauty render."""
-        return np.rint(np.clip(channel, 0, 1) * 255).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(channel, 0, 1) * 255), np.uint8)
 
 
 class ShadingNormal:

@@ -64,24 +64,24 @@ class RenderConfig(Config):
     """A render job: `render plan` and `render run` read this section. Same section, same bytes."""
 
     recipe: str = Field(
-        "people-v1", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name recorded in every sample"
+        default="people-v1", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name recorded in every sample"
     )
-    seed: int = Field(0, ge=0, description="of everything random in the job")
-    first_identity: int = Field(0, ge=0, description="jobs with disjoint ranges share no person")
+    seed: int = Field(default=0, ge=0, description="of everything random in the job")
+    first_identity: int = Field(default=0, ge=0, description="jobs with disjoint ranges share no person")
     identities: int = Field(
-        8, ge=1, le=1_000_000, description="people, each with its own body, clothes and pose"
+        default=8, ge=1, le=1_000_000, description="people, each with its own body, clothes and pose"
     )
-    views: int = Field(4, ge=1, le=10_000, description="images of each person, all under one HDRI")
-    identities_per_unit: int = Field(4, ge=1, le=1000, description="people per shard, the unit of work")
+    views: int = Field(default=4, ge=1, le=10_000, description="images of each person, all under one HDRI")
+    identities_per_unit: int = Field(default=4, ge=1, le=1000, description="people per shard, the unit of work")
     framings: Framings = Framings()
-    width: int = Field(192, ge=16, le=8192, description="pixels")
-    height: int = Field(256, ge=16, le=8192, description="pixels")
-    samples: int = Field(16, ge=1, le=4096, description="camera rays per pixel of the beauty render")
-    denoise: bool = Field(False, description="run Open Image Denoise on the image (labels never are)")
+    width: int = Field(default=192, ge=16, le=8192, description="pixels")
+    height: int = Field(default=256, ge=16, le=8192, description="pixels")
+    samples: int = Field(default=16, ge=1, le=4096, description="camera rays per pixel of the beauty render")
+    denoise: bool = Field(default=False, description="run Open Image Denoise on the image (labels never are)")
     view_transform: ViewTransform = "AgX"
-    hdri_folder: Path | None = Field(None, description="folder of .exr/.hdr environments; default: bpy's own")
-    hdris: tuple[str, ...] = Field((), description="names of those to use; default: all in the folder")
-    exposure_ev: Range = Field((-0.5, 0.7), description="stops around the HDRI's neutral exposure")
+    hdri_folder: Path | None = Field(default=None, description="folder of .exr/.hdr environments; default: bpy's own")
+    hdris: tuple[str, ...] = Field(default=(), description="names of those to use; default: all in the folder")
+    exposure_ev: Range = Field(default=(-0.5, 0.7), description="stops around the HDRI's neutral exposure")
 
     def identity_range(self) -> range:
         """Indices of the identities of this job."""
@@ -152,7 +152,8 @@ def _vertices_of(person: Person, parts: list[int]) -> Float64[np.ndarray, "_ 3"]
         surface.vertices[np.unique(surface.faces[np.isin(surface.part_ids, parts)])]
         for surface in person.surfaces
     ]
-    return np.concatenate(kept).astype(np.float64)
+    points: Float64[np.ndarray, "_ 3"] = np.concatenate(kept).astype(np.float64)
+    return points
 
 
 def _light(config: RenderConfig, name: str, rotation: float, rng: np.random.Generator) -> LightSpec:

@@ -276,14 +276,15 @@ def _read_layers(path: Path) -> passes.Channels:
     """Pass name ("Depth", "part_id") -> float32 (h, w) or (h, w, 3)."""
     import OpenEXR
 
+    layers: dict[str, list[Any]] = {}
     with OpenEXR.File(str(path)) as file:
-        found = file.channels()
-        layers = {name.removeprefix("labels."): np.array(channel.pixels) for name, channel in found.items()}
+        for name, channel in sorted(file.channels().items()):
+            # "labels.coverage.X", three of "labels.Position.X", or RGB and RGBA joined as "labels.albedo"
+            layer = name.removeprefix("labels.").partition(".")[0]
+            layers.setdefault(layer, []).append(np.array(channel.pixels))
     path.unlink()
-    return {
-        name.rpartition(".")[0] or name: pixels if pixels.ndim == 2 else pixels[..., :3]
-        for name, pixels in layers.items()
-    }
+    joined = {name: parts[0] if len(parts) == 1 else np.stack(parts, -1) for name, parts in layers.items()}
+    return {name: pixels if pixels.ndim == 2 else pixels[..., :3] for name, pixels in joined.items()}
 
 
 def _memory_folder() -> str | None:

@@ -6,7 +6,8 @@ the worker. The key of a sample is the digest of its spec.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,7 +19,7 @@ from shards.errors import VitruvianError
 from shards.sample import canonical_json, content_key
 
 SENSOR_WIDTH_MM = 36.0
-"""Focal lengths are for a sensor this wide, the image's *width* whatever its shape (sensor_fit HORIZONTAL)."""
+"""Focal lengths are for a sensor this wide, the image's *width* whatever its shape (fit HORIZONTAL)."""
 
 SPEC_VERSION = 1
 """Raised when the same numbers begin to mean another picture (a new material, light path or label)."""
@@ -135,12 +136,12 @@ class SampleSpec:
         return plain
 
     @classmethod
-    def from_json(cls, data: Any) -> Self:
+    def from_json(cls, data: Any) -> "SampleSpec":
         """The spec of `to_json`. Raises VitruvianError naming each field that is missing, unknown or of a
         wrong type.
         """
         try:
-            spec: Self = _adapter().validate_python(data)
+            spec: SampleSpec = _adapter().validate_python(data)
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
             raise VitruvianError("sample spec: " + "; ".join(lines)) from None
@@ -157,11 +158,7 @@ def sample_key(spec: SampleSpec) -> str:
     return content_key(canonical_json(spec.to_json()))
 
 
-def _adapter() -> TypeAdapter[Any]:
-    global _ADAPTER
-    if _ADAPTER is None:
-        _ADAPTER = TypeAdapter(SampleSpec)
-    return _ADAPTER
-
-
-_ADAPTER: TypeAdapter[Any] | None = None
+@cache
+def _adapter() -> Any:
+    """pydantic's reader and writer of a spec, made on first use."""
+    return TypeAdapter(SampleSpec)

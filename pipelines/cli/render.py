@@ -43,7 +43,7 @@ def plan(config: ConfigFile, section: Section = None, as_json: AsJson = False) -
         return
     typer.echo(
         f"{images} images of {job.width} x {job.height} px ({job.identities} people x {job.views} views) in "
-        f"{figures['units']} shards; about {_duration(seconds)} on one core and {figures['bytes'] / 1e6:.1f} MB"
+        f"{figures['units']} shards; about {_duration(seconds)} of one core, {figures['bytes'] / 1e6:.1f} MB"
     )
 
 
