@@ -12,12 +12,11 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from shards.errors import UsageError, VitruvianError
 from shards.units import Outcome, Stage, Unit, run_unit
 
-Executor = Literal["inline", "ray"]
 Work = Callable[[Stage, Unit], None]
 
 # Ray's own defaults would report usage over the network and warn about GPUs nobody asked for.
@@ -38,7 +37,7 @@ def run_units(
     stage: Stage,
     units: Sequence[Unit],
     worker: Work,
-    executor: Executor = "inline",
+    executor: str = "inline",
     workers: int | None = None,
     address: str | None = None,
 ) -> Iterator[Outcome]:

@@ -117,7 +117,7 @@ def _render(
     with bar:
         task = bar.add_task("render", total=total, completed=total - len(todo), images=0, rate="", failed="")
         images = failures = 0
-        for outcome in run_units(stage, todo, worker, executor=executor, workers=workers):  # type: ignore[arg-type]
+        for outcome in run_units(stage, todo, worker, executor=executor, workers=workers):
             images += outcome.samples
             failures += sum(outcome.rejects.values()) + (outcome.status == "quarantined")
             elapsed = bar.tasks[task].elapsed or 1e-9

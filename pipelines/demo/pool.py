@@ -28,7 +28,7 @@ from shards.files import sha256_file, write_atomic
 from shards.reader import Dataset
 from shards.sample import canonical_json, digest_json
 
-RGB = UInt8[np.ndarray, "height width 3"]
+RGB = UInt8[np.ndarray, "_ _ 3"]
 File = tuple[str, bytes]
 
 PHOTOGRAPHS = (

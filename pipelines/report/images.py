@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-RGB = UInt8[np.ndarray, "height width 3"]
+RGB = UInt8[np.ndarray, "_ _ 3"]
 
 
 def webp_uri(image: RGB, quality: int = 88) -> str:

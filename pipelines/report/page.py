@@ -46,7 +46,7 @@ def render_page(data: ReportData) -> str:
         rows=[metric_rows(task) for task in data.tasks],
         reasons=REASONS,
         facts=facts(data),
-        total_seconds=sum(data.timings.values()),
+        total_seconds=sum(data.timings.values(), 0.0),
     )
     return page
 

@@ -217,7 +217,7 @@ def test_a_sheet_is_cut_at_its_white_rows(pipeline: Path) -> None:
 def test_charts_follow_the_page() -> None:
     for chart in (
         bar_chart({"1": 3, "2": 1}, "people", "images"),
-        line_chart([(1, 2.0), (2, 1.0)], "step", "loss"),
+        line_chart([(1.0, 2.0), (2.0, 1.0)], "step", "loss"),
     ):
         assert chart.startswith("<svg") and "currentColor" in chart and "var(--accent)" in chart
         assert "#0" not in chart and 'width="' not in chart[: chart.index(">")]
@@ -230,7 +230,7 @@ def test_figures_are_printed_for_people() -> None:
         "\N{EN DASH}",
         "x",
     ]
-    assert [duration(value) for value in (4.4, 65, 600)] == ["4 s", "1 min 05 s", "10 min 00 s"]
+    assert [duration(value) for value in (4.4, 65.0, 600.0)] == ["4 s", "1 min 05 s", "10 min 00 s"]
     assert [size(value) for value in (999, 1500, 2_500_000)] == ["999 B", "1.5 kB", "2.5 MB"]
 
 
