@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quar
 """
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -24,6 +25,9 @@ COMMANDS = {
     "status": ("pipelines.cli.pipeline", "Say which stages of a pipeline would run, and why."),
     "report": ("pipelines.cli.pipeline", "Build the static HTML report of a pipeline's outputs."),
 }
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LazyGroup(TyperGroup):
@@ -54,8 +58,21 @@ def _vitruvian() -> None:
     """Data engine and retraining system for human-centric vision models."""
 
 
+def end_with_parent() -> None:
+    """As a stage of `vitruvian run`: be ended when that run is killed (Linux).
+
+    An orphan would go on writing to the folder that the next run takes up again.
+    """
+    if "DVC_STAGE" in os.environ and sys.platform == "linux":
+        import ctypes
+        import signal
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def main() -> None:
     """Entry point of the `vitruvian` command."""
+    end_with_parent()
     try:
         app()
     except VitruvianError as error:
