@@ -45,10 +45,10 @@ PANEL_HEIGHT = 384
 class EvaluateConfig(Config):
     """How to evaluate."""
 
-    batch: int = Field(16, gt=0)
+    batch: int = Field(default=16, gt=0)
     flip_test: Literal["on", "off"] = "off"
     """on: average the outputs for the image and its mirror image."""
-    pictures: int = Field(12, ge=0)
+    pictures: int = Field(default=12, ge=0)
     """Images shown in predictions/, evenly spaced over the data set, never chosen by score."""
     shared_identities: Literal["refuse", "allow"] = "refuse"
     """Whether people of the training data may be in the test data."""
@@ -209,16 +209,18 @@ class Judge:
         for person in self.task.people(labels):
             yield Case(key, labels, person, self.task.view(labels, person, self.size))
 
-    @torch.inference_mode()
     def _outputs(self, cases: Sequence[Case]) -> Iterator[Float32[Tensor, "C h w"]]:
         """The model's outputs, batch by batch."""
         for start in range(0, len(cases), self.config.batch):
             images = torch.stack([_image(case) for case in cases[start : start + self.config.batch]])
-            images = images.to(self.device)
-            outputs = self.model(images)
+            yield from self._predict(images.to(self.device))
+
+    def _predict(self, images_BCHW: UInt8[Tensor, "B 3 H W"]) -> Float32[Tensor, "B C h w"]:
+        with torch.inference_mode():
+            output: Tensor = self.model(images_BCHW)
             if self.config.flip_test == "on":
-                outputs = (outputs + self.task.unmirror(self.model(images.flip(3)))) / 2
-            yield from outputs
+                output = (output + self.task.unmirror(self.model(images_BCHW.flip(3)))) / 2
+        return output
 
     def _judge(self, case: Case, output: Float32[Tensor, "C h w"]) -> Shaped[np.ndarray, "..."]:
         """Score the model and the baselines on one case; returns the model's prediction."""

@@ -60,25 +60,25 @@ class FinetuneConfig(Config):
     """None: the published head of the task."""
     target: TaskConfig = TaskConfig()
     augment: AugmentConfig = AugmentConfig()
-    batch: int = Field(32, gt=0)
+    batch: int = Field(default=32, gt=0)
     """Images of one step, over all ranks and accumulated micro-batches."""
     steps: int = Field(gt=0)
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Peak rate of the head, at this batch."""
-    layer_decay: float = Field(0.85, gt=0, le=1)
-    weight_decay: float = Field(0.1, ge=0)
-    warmup_steps: int = Field(400, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    seed: int = Field(0, ge=0)
-    baseline_samples: int = Field(2000, gt=0)
+    layer_decay: float = Field(default=0.85, gt=0, le=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup_steps: int = Field(default=400, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    seed: int = Field(default=0, ge=0)
+    baseline_samples: int = Field(default=2000, gt=0)
     """Training samples that the baselines are fitted on, at most."""
-    cache: int = Field(0, ge=0)
+    cache: int = Field(default=0, ge=0)
     """Decoded training samples kept in memory by each loader."""
-    accumulate: int = Field(1, gt=0)
-    workers: int = Field(0, ge=0)
-    log_every: int = Field(10, gt=0)
-    checkpoint_every: int = Field(500, gt=0)
-    keep_last: int = Field(2, gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    workers: int = Field(default=0, ge=0)
+    log_every: int = Field(default=10, gt=0)
+    checkpoint_every: int = Field(default=500, gt=0)
+    keep_last: int = Field(default=2, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "FinetuneConfig":

@@ -24,8 +24,8 @@ SIZE = (96, 72)
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """A limb: centre and half axes (m) in the person's frame (x to the image's right, y down), part,
-    colour.
+    """A limb: centre and half axes (m; negative: it points the other way) in the person's frame (x to the
+    image's right, y down), part, colour.
     """
 
     centre: Vector
@@ -44,10 +44,17 @@ def limbs(rng: np.random.Generator) -> list[Ellipsoid]:
         _limb([0, -0.22, 0], [0.19 * build, 0.30, 0.12 * build], "Upper_Clothing", shirt),
     ]
     for side, sign in (("Left", 1.0), ("Right", -1.0)):
-        spread = rng.uniform(0.24, 0.40)
+        spread, lift = rng.uniform(0.24, 0.40), rng.choice([-1.0, 1.0])  # -1: the arm points up
         found += [
-            _limb([sign * spread, -0.26, 0], [0.06, 0.17, 0.06], f"{side}_Upper_Arm", skin),
-            _limb([sign * (spread + 0.05), 0.05, -0.06], [0.05, 0.16, 0.05], f"{side}_Lower_Arm", skin),
+            _limb(
+                [sign * spread, 0.14 * lift - 0.4, 0], [0.06, 0.17 * lift, 0.06], f"{side}_Upper_Arm", skin
+            ),
+            _limb(
+                [sign * (spread + 0.05), 0.45 * lift - 0.4, -0.2],
+                [0.05, 0.16 * lift, 0.05],
+                f"{side}_Lower_Arm",
+                skin,
+            ),
             _limb([sign * 0.10, 0.30, 0], [0.09 * build, 0.26, 0.10], "Lower_Clothing", trousers),
             _limb([sign * 0.11, 0.68, 0], [0.07, 0.24, 0.07], f"{side}_Lower_Leg", skin * 0.8),
         ]
@@ -97,7 +104,7 @@ def person_labels(camera: Camera, identity: int, view: int) -> Labels:
     """
     bodies = limbs(np.random.default_rng([1, identity]))
     rng = np.random.default_rng([2, identity, view])
-    turn = rng.uniform(-0.7, 0.7)
+    turn = rng.uniform(-0.3, 0.3)
     pose = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     place = np.array([rng.uniform(-0.12, 0.12), rng.uniform(-0.08, 0.08), rng.uniform(2.6, 3.6)])
     depth, normal, owner = _cast(camera, bodies, pose, place)

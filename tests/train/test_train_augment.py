@@ -54,6 +54,8 @@ def test_label_then_transform_equals_transform_then_label(scene: Scene, labels: 
     same = (changed.parts == parts) & inside
     # Nearest-pixel lookup moves an outline by at most half a source pixel.
     assert same.sum() > 0.93 * inside.sum()
+    assert changed.depth is not None and truth.depth is not None
+    assert changed.normal is not None and truth.normal is not None
     surface = same & (changed.depth > 0) & (truth.depth > 0)
     assert np.median(np.abs(changed.depth - truth.depth)[surface]) < 0.005
     cosine = (changed.normal * truth.normal).sum(-1)[surface]
@@ -86,6 +88,7 @@ def test_the_whole_view_at_its_own_size_changes_nothing(labels: Labels) -> None:
     changed = View.whole(SOURCE, SOURCE).apply(labels, classes=28)
     for name, image in labels.images().items():
         assert np.array_equal(getattr(changed, name), image), name
+    assert changed.keypoints is not None and labels.keypoints is not None
     np.testing.assert_allclose(changed.keypoints, labels.keypoints, atol=1e-5)
     assert changed.camera is not None and labels.camera is not None
     np.testing.assert_allclose(changed.camera.K, labels.camera.K)
@@ -98,6 +101,7 @@ def test_mirroring_twice_changes_nothing(labels: Labels) -> None:
     twice = mirror.apply(once, classes=28)
     for name, image in labels.images().items():
         assert np.array_equal(getattr(twice, name), image), name
+    assert twice.keypoints is not None and labels.keypoints is not None
     np.testing.assert_allclose(twice.keypoints, labels.keypoints, atol=1e-4)
 
 
@@ -109,7 +113,7 @@ def test_normals_recomputed_from_depth_agree_after_a_turn(labels: Labels, angle:
     # Compare only where depth is smooth over whole source pixels: the lookup repeats each of them 2 x 2.
     recomputed, smooth = _normals_from_depth(changed.depth[::2, ::2], changed.camera.resize(90, 120))
     cosine = (recomputed * changed.normal[::2, ::2]).sum(-1)[smooth]
-    before, smooth_before = _normals_from_depth(np.asarray(labels.depth), labels.camera)  # type: ignore[arg-type]
+    before, smooth_before = _normals_from_depth(np.asarray(labels.depth), labels.camera)
     cosine_before = (before * labels.normal).sum(-1)[smooth_before]  # type: ignore[operator]
     assert np.degrees(np.arccos(np.median(cosine_before))) < 4
     assert np.degrees(np.arccos(np.median(cosine))) < 8  # a turn the wrong way would give 50 or more

@@ -29,8 +29,11 @@ def test_silog_golden() -> None:
     predicted = torch.tensor([[[0.5, 0.25, 0.25, 3.0, 3.0]]])
     expected = (5 / 3 - 1 / 2) * np.log(2) ** 2
     assert silog(predicted, truth).item() == pytest.approx(expected, rel=1e-6)
-    for form, value in (("plain", expected), ("root", np.sqrt(expected))):
-        task = DepthTask(TaskConfig(silog=form))
+    for config, value in (
+        (TaskConfig(silog="plain"), expected),
+        (TaskConfig(silog="root"), np.sqrt(expected)),
+    ):
+        task = DepthTask(config)
         assert task.loss(predicted[:, None], {"depth": truth}).item() == pytest.approx(value, rel=1e-6)
 
 

@@ -33,7 +33,7 @@ def test_mirroring_negates_x_alone() -> None:
     view = View((0.5, 0.0), 2.0, 1.0, (1, 2), mirror=True)
     changed = view.apply(Labels(normal=normal), classes=28).normal
     assert changed is not None
-    np.testing.assert_allclose(changed, [[[0, 0, 1], [-0.6, 0.8, 0]]], atol=1e-7)
+    np.testing.assert_allclose(changed, np.array([[[0, 0, 1], [-0.6, 0.8, 0]]]), atol=1e-7)
 
 
 def test_a_quarter_turn_clockwise_takes_right_to_down() -> None:

@@ -87,5 +87,5 @@ def test_the_baseline_is_the_mean_pose() -> None:
         points, weights = torch.zeros(17, 2), torch.zeros(17)
         points[0], weights[0] = torch.tensor([x, 20.0]), 1
         targets.append({"points": points, "weights": weights, "heatmaps": torch.zeros(17, 64, 48)})
-    points, _ = decode_heatmaps(TASK.baselines(targets)["constant"], (64, 48), blur=5)
-    np.testing.assert_allclose(points[0], [12, 20], atol=0.05)
+    decoded, _ = decode_heatmaps(TASK.baselines(targets)["constant"], (64, 48), blur=5)
+    np.testing.assert_allclose(decoded[0], [12, 20], atol=0.05)
