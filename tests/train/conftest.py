@@ -155,7 +155,7 @@ def _shade(
     ramp = np.linspace(0, 1, owner.shape[0])[:, None, None]
     background = rng.uniform(0.2, 0.9, 3) * (1 - ramp) + rng.uniform(0.2, 0.9, 3) * ramp
     image = np.where((owner >= 0)[..., None], colours, background) + rng.normal(0, 0.02, normal.shape)
-    return (image.clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(image.clip(0, 1) * 255, dtype=np.uint8)
 
 
 def _keypoints(

@@ -7,7 +7,7 @@ import torch
 from annotation.labels import Labels
 from train.data.view import View
 from train.tasks import TaskConfig
-from train.tasks.depth import DepthTask, relative_depth, silog
+from train.tasks.depth import DepthTask, floored_log, relative_depth, silog
 
 
 def test_relative_depth_is_near_zero_far_one_on_the_person() -> None:
@@ -28,7 +28,7 @@ def test_silog_golden() -> None:
     truth = torch.tensor([[[0.5, 0.5, 1.0, 0.0, -1.0]]])
     predicted = torch.tensor([[[0.5, 0.25, 0.25, 3.0, 3.0]]])
     expected = (5 / 3 - 1 / 2) * np.log(2) ** 2
-    assert silog(predicted, truth).item() == pytest.approx(expected, rel=1e-6)
+    assert silog(predicted, truth, 0.05).item() == pytest.approx(expected, rel=1e-6)
     for config, value in (
         (TaskConfig(silog="plain"), expected),
         (TaskConfig(silog="root"), np.sqrt(expected)),
@@ -39,12 +39,19 @@ def test_silog_golden() -> None:
 
 def test_half_of_a_common_factor_is_forgiven() -> None:
     truth = torch.rand(1, 4, 4) + 0.1
-    assert silog(truth * 2, truth).item() == pytest.approx(np.log(2) ** 2 / 2, rel=1e-5)
+    assert silog(truth * 2, truth, 0.05).item() == pytest.approx(np.log(2) ** 2 / 2, rel=1e-5)
 
 
-def test_negative_outputs_are_clamped_not_nan() -> None:
-    truth = torch.full((1, 2, 2), 0.5)
-    predicted = torch.full((1, 2, 2), -1.0, requires_grad=True)
-    loss = silog(predicted, truth).sum()
+def test_outputs_at_or_below_zero_have_a_finite_cost_and_a_gradient() -> None:
+    truth = torch.full((1, 1, 3), 0.5)
+    predicted = torch.tensor([[[-1.0, 0.0, 0.5]]], requires_grad=True)
+    loss = silog(predicted, truth, 0.05).sum()
     torch.autograd.backward(loss)
-    assert torch.isfinite(loss) and predicted.grad is not None and torch.isfinite(predicted.grad).all()
+    assert torch.isfinite(loss) and predicted.grad is not None
+    assert predicted.grad[0, 0, 0] < 0 and (predicted.grad != 0).all()
+
+
+def test_the_floored_logarithm_is_the_logarithm_and_its_tangent() -> None:
+    values = torch.tensor([[[0.5, 0.05, 0.0, -0.05]]])
+    expected = [np.log(0.5), np.log(0.05), np.log(0.05) - 1, np.log(0.05) - 2]
+    np.testing.assert_allclose(floored_log(values, 0.05)[0, 0], expected, rtol=1e-5)

@@ -19,6 +19,8 @@ from train.finetune import FinetuneConfig, finetune
 from train.models.heads import HeadConfig
 from train.tasks import TASKS, TaskConfig
 
+MILD = AugmentConfig(scale=(0.9, 1.1), shift=0.05, rotate_probability=0, photometric_probability=0.2)
+
 # Few steps from random weights: what is shown is that learning carries over to other people, not how far.
 STEPS = {"pose": 150, "parts": 60, "depth": 60, "normal": 60}
 

@@ -33,6 +33,10 @@ class TaskConfig(Config):
     """Pose: kernel of the blur before sub-pixel decoding, odd, in heat-map pixels (11 at 256 x 192)."""
     box_padding: float = Field(default=1.25, ge=1)
     """Pose: the person's box is enlarged by this factor."""
+    depth_floor: float = Field(default=0.05, gt=0)
+    """Depth: below it the logarithm of Eq. 1 is continued by its tangent, so that an output at or under
+    zero has a finite cost and a gradient. The released code clamps at 1e-6 instead.
+    """
     silog: Literal["root", "plain"] = "root"
     """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
 

@@ -47,7 +47,7 @@ class DepthTask(Task):
     def loss(self, output_BChw: Float32[Tensor, "B 1 h w"], target: Target) -> Float32[Tensor, ""]:
         depth_BHW = target["depth"]
         predicted_BHW = enlarge(output_BChw, depth_BHW.shape[1:])[:, 0]
-        losses_B = silog(predicted_BHW, depth_BHW)
+        losses_B = silog(predicted_BHW, depth_BHW, self.config.depth_floor)
         if self.config.silog == "root":
             # The gradient of a root at 0 is infinite: images without a valid pixel must not pass through it.
             losses_B = losses_B.clamp(min=TINY**2).sqrt()
@@ -109,13 +109,18 @@ def relative_depth(crop: Labels) -> Float32[np.ndarray, "height width"]:
 
 
 def silog(
-    predicted_BHW: Float32[Tensor, "B H W"], depth_BHW: Float32[Tensor, "B H W"]
+    predicted_BHW: Float32[Tensor, "B H W"], depth_BHW: Float32[Tensor, "B H W"], floor: float
 ) -> Float32[Tensor, "B"]:
     """Eq. 1-3 of each image: mean of squared log differences minus half the square of their mean."""
     mask_BHW = depth_BHW > TINY
-    difference = depth_BHW.clamp(min=TINY).log() - predicted_BHW.clamp(min=TINY).log()
+    difference = floored_log(depth_BHW, floor) - floored_log(predicted_BHW, floor)
     mean, mean_of_squares = masked_mean(difference, mask_BHW), masked_mean(difference**2, mask_BHW)
     return mean_of_squares - 0.5 * mean**2
+
+
+def floored_log(values: Float32[Tensor, "B H W"], floor: float) -> Float32[Tensor, "B H W"]:
+    """The logarithm, below `floor` continued by its tangent there."""
+    return values.clamp(min=floor).log() + (values - floor).clamp(max=0) / floor
 
 
 class DepthEvaluator:
