@@ -32,7 +32,7 @@ DATASETS = {
     "Curated photographs": "curated",
 }
 PART_CLASSES = 28
-CONTACTS = 8  # thumbnails per reason
+CONTACTS = 7  # thumbnails per reason
 _KEPT, _BOXED, _TEXT = (40, 165, 255), (255, 150, 30), (255, 80, 120)
 
 T = TypeVar("T")
@@ -152,6 +152,9 @@ class Collector:
         """What `read(*arguments)` returns; None, and a note, when that fails or is empty."""
         try:
             found = read(*arguments)
+        except FileNotFoundError as error:
+            self.missing.append(Missing(section, what, f"{error.filename} is not there"))
+            return None
         except (VitruvianError, OSError, ValueError, KeyError, cv2.error) as error:
             self.missing.append(Missing(section, what, str(error) or type(error).__name__))
             return None
