@@ -77,7 +77,7 @@ class RenderConfig(Config):
     width: int = Field(default=192, ge=16, le=8192, description="pixels")
     height: int = Field(default=256, ge=16, le=8192, description="pixels")
     samples: int = Field(default=16, ge=1, le=4096, description="camera rays per pixel of the beauty render")
-    denoise: bool = Field(default=False, description="run Open Image Denoise on the image (labels never are)")
+    denoise: bool = Field(default=True, description="run Open Image Denoise on the image (labels never are)")
     view_transform: ViewTransform = "AgX"
     hdri_folder: Path | None = Field(default=None, description="folder of .exr/.hdr environments; default: bpy's own")
     hdris: tuple[str, ...] = Field(default=(), description="names of those to use; default: all in the folder")

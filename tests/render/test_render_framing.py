@@ -68,8 +68,8 @@ def test_slack_places_the_box_at_any_focal_length(focal: float) -> None:
 
 def test_azimuth_runs_from_the_front_to_the_persons_left() -> None:
     points = _bodies(np.random.default_rng(2))["full_body"]
-    front = solve_position(points, View(0, 0, 0, 50, 0.8), 1.0)
-    left = solve_position(points, View(90, 0, 0, 50, 0.8), 1.0)
+    front = solve_position(points, View(0.0, 0.0, 0.0, 50.0, 0.8), 1.0)
+    left = solve_position(points, View(90.0, 0.0, 0.0, 50.0, 0.8), 1.0)
     assert front is not None and left is not None
     assert front[1] < -1 and abs(front[0]) < 0.1
     assert left[0] > 1 and abs(left[1]) < 0.1
