@@ -48,10 +48,12 @@ class Framing(Config):
         default=(28.0, 85.0), description="focal length for a sensor 36 mm wide"
     )
     frontal_share: float = Field(
-        0.8, ge=0, le=1, description="views from the frontal range; the rest: all around"
+        default=0.8, ge=0, le=1, description="views from the frontal range; the rest: all around"
     )
     frontal_deg: float = Field(default=75.0, ge=0, le=180, description="the frontal range is +- this azimuth")
-    elevation_deg: Range = Field(default=(-12.0, 25.0), description="camera above (+) or below the region's centre")
+    elevation_deg: Range = Field(
+        default=(-12.0, 25.0), description="camera above (+) or below the region's centre"
+    )
     roll_deg: Range = Field(default=(-4.0, 4.0), description="camera roll")
     principal_shift: float = Field(
         default=0.0, ge=0, le=0.5, description="largest shift of the principal point, of the width"

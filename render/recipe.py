@@ -72,15 +72,21 @@ class RenderConfig(Config):
         default=8, ge=1, le=1_000_000, description="people, each with its own body, clothes and pose"
     )
     views: int = Field(default=4, ge=1, le=10_000, description="images of each person, all under one HDRI")
-    identities_per_unit: int = Field(default=4, ge=1, le=1000, description="people per shard, the unit of work")
+    identities_per_unit: int = Field(
+        default=4, ge=1, le=1000, description="people per shard, the unit of work"
+    )
     framings: Framings = Framings()
     width: int = Field(default=192, ge=16, le=8192, description="pixels")
     height: int = Field(default=256, ge=16, le=8192, description="pixels")
     samples: int = Field(default=16, ge=1, le=4096, description="camera rays per pixel of the beauty render")
     denoise: bool = Field(default=True, description="run Open Image Denoise on the image (labels never are)")
     view_transform: ViewTransform = "AgX"
-    hdri_folder: Path | None = Field(default=None, description="folder of .exr/.hdr environments; default: bpy's own")
-    hdris: tuple[str, ...] = Field(default=(), description="names of those to use; default: all in the folder")
+    hdri_folder: Path | None = Field(
+        default=None, description="folder of .exr/.hdr environments; default: bpy's own"
+    )
+    hdris: tuple[str, ...] = Field(
+        default=(), description="names of those to use; default: all in the folder"
+    )
     exposure_ev: Range = Field(default=(-0.5, 0.7), description="stops around the HDRI's neutral exposure")
 
     def identity_range(self) -> range:

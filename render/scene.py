@@ -24,9 +24,9 @@ from render.spec import SENSOR_WIDTH_MM, LightSpec, Placement, RenderSettings
 from shards.sample import digest_json
 
 _GROUND_RADIUS = 5.0  # m; beyond it the HDRI's own ground stands in
-_OCCLUSION_DISTANCE = 1.2  # m
-# Pixels across the HDRI's importance map, which is rebuilt when the light changes. A map smaller than the HDRI misses
-# small lamps: 512 for an HDRI of 1024 made the same 16 samples 1.6 times as noisy (RMSE, 2026-11-21).
+_OCCLUSION_DISTANCES = (1.5, 0.3)  # m: the body's soft shadow, and the dark where a sole meets the ground
+# Pixels across the HDRI's importance map, which is rebuilt when the light changes. A map smaller than the
+# HDRI misses small lamps: 512 for one of 1024 made the same 16 samples 1.6 times as noisy (RMSE, 2026-11-21).
 _IMPORTANCE_MAP_LIMIT = 2048
 _TRUTH_FILTER_WIDTH = 0.01  # px; wider filters move the first sample off the pixel centre by 0.0005 px
 _BEAUTY_FILTER_WIDTH = 1.5  # px, Blackman-Harris
@@ -119,7 +119,7 @@ class Scene:
         cycles.caustics_reflective = cycles.caustics_refractive = False
         cycles.sample_clamp_indirect = 4.0
         cycles.pixel_filter_type, cycles.use_auto_tile = "BLACKMAN_HARRIS", False
-        # Prefiltering the guides accurately doubles the cost of a 192 x 256 image and only smooths it further.
+        # Prefiltering the guides accurately doubles the cost of a 192 x 256 image and only smooths it more.
         cycles.denoising_prefilter = "FAST"
         scene.view_settings.look, scene.view_settings.gamma = "None", 1.0
         layer.use_pass_z = True
@@ -162,9 +162,13 @@ class Scene:
         material.use_nodes = True
         nodes, links = material.node_tree.nodes, material.node_tree.links
         nodes.remove(nodes["Principled BSDF"])
-        occlusion, veil = nodes.new("ShaderNodeAmbientOcclusion"), nodes.new("ShaderNodeBsdfTransparent")
-        occlusion.samples, occlusion.inputs["Distance"].default_value = 1, _OCCLUSION_DISTANCE
-        links.new(occlusion.outputs["Color"], veil.inputs["Color"])
+        veil = nodes.new("ShaderNodeBsdfTransparent")
+        darkened = veil.inputs["Color"]
+        for distance in _OCCLUSION_DISTANCES:  # chained by colour, they multiply
+            occlusion = nodes.new("ShaderNodeAmbientOcclusion")
+            occlusion.samples, occlusion.inputs["Distance"].default_value = 1, distance
+            links.new(occlusion.outputs["Color"], darkened)
+            darkened = occlusion.inputs["Color"]
         links.new(veil.outputs["BSDF"], nodes["Material Output"].inputs["Surface"])
         mesh.materials.append(material)
         ground = self.bpy.data.objects.new("ground", mesh)

@@ -93,9 +93,7 @@ def _cast(surfaces: tuple[Surface, ...], camera: Camera) -> Truth:
     turn = np.zeros(len(rays))
     turn[hit] = _turn(np.stack([a, b, c], axis=1), normals[faces[triangle[hit]]])
     shape = (camera.height, camera.width)
-    return Truth(
-        *(image.reshape(shape) for image in (hit, depth)), normal.reshape(*shape, 3), turn.reshape(shape)
-    )
+    return Truth(hit.reshape(shape), depth.reshape(shape), normal.reshape(*shape, 3), turn.reshape(shape))
 
 
 def _turn(corners: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -120,12 +118,13 @@ def _interior(mask: np.ndarray) -> np.ndarray:
     """Pixels whose eight neighbours are all on the mask."""
     padded = np.pad(mask, 1)
     height, width = mask.shape
-    return np.logical_and.reduce([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+    shifted = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return np.asarray(np.logical_and.reduce(shifted))
 
 
 def _degrees(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     cross = np.linalg.norm(np.cross(one.astype(np.float64), other), axis=-1)
-    return np.degrees(np.arctan2(cross, np.einsum("...c,...c->...", one, other)))
+    return np.asarray(np.degrees(np.arctan2(cross, np.einsum("...c,...c->...", one, other))))
 
 
 def _sphere(radius: float, centre: tuple[float, float, float]) -> Person:

@@ -12,7 +12,7 @@ def _visibility(point: tuple[float, float, float], depth: float, instance: int =
     points = np.tile(np.array(point), (17, 1))
     plane = np.full((32, 32), depth, np.float32)
     people = np.full((32, 32), instance, np.uint8)
-    return label_keypoints([points], [1.7], CAMERA, plane, people)[0]
+    return np.asarray(label_keypoints([points], [1.7], CAMERA, plane, people)[0])
 
 
 def test_a_joint_under_the_skin_is_visible_and_one_behind_it_is_occluded() -> None:

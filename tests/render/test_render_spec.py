@@ -64,7 +64,8 @@ def test_people_need_one_placement_each(spec: SampleSpec) -> None:
 def test_camera_counts_pixel_centres_from_zero(spec: SampleSpec) -> None:
     camera = spec.camera.camera(64, 48)
     focal = 50 / 36 * 64
-    assert np.allclose(camera.K, [[focal, 0, 31.5 - 6.4], [0, focal, 23.5 - 12.8], [0, 0, 1]])
+    expected = np.array([[focal, 0.0, 31.5 - 6.4], [0.0, focal, 23.5 - 12.8], [0.0, 0.0, 1.0]])
+    assert np.allclose(camera.K, expected)
 
 
 def test_placement_turns_then_moves(spec: SampleSpec) -> None:
