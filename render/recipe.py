@@ -78,7 +78,7 @@ class RenderConfig(Config):
     framings: Framings = Framings()
     width: int = Field(default=192, ge=16, le=8192, description="pixels")
     height: int = Field(default=256, ge=16, le=8192, description="pixels")
-    samples: int = Field(default=16, ge=1, le=4096, description="camera rays per pixel of the beauty render")
+    samples: int = Field(default=8, ge=1, le=4096, description="camera rays per pixel of the beauty render")
     denoise: bool = Field(default=True, description="run Open Image Denoise on the image (labels never are)")
     view_transform: ViewTransform = "AgX"
     hdri_folder: Path | None = Field(

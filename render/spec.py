@@ -99,8 +99,8 @@ class RenderSettings:
     __pydantic_config__ = _STRICT
     width: int = 192
     height: int = 256
-    samples: int = 16
-    denoise: bool = False
+    samples: int = 8
+    denoise: bool = True
     view_transform: ViewTransform = "AgX"
     noise_seed: int = 0
 

@@ -218,7 +218,7 @@ def build(
 def assemble(task: Task, encoder: ViT, head: HeadConfig) -> TaskModel:
     """The task's model around `encoder`, its head uninitialised."""
     width = encoder.config.width
-    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer))
+    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer, task.spread))
 
 
 def load_task_model(path: Path) -> tuple[TaskModel, Task, Description]:

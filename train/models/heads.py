@@ -48,16 +48,17 @@ PUBLISHED_HEADS: Mapping[str, HeadConfig] = {
 
 
 class OutputLayer(nn.Conv2d):
-    """The 1x1 convolution that makes the output: weights start from N(0, 0.02), biases from 0."""
+    """The 1x1 convolution that makes the output: weights start from N(0, spread), biases from 0."""
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, spread: float) -> None:
         super().__init__(width, channels, kernel_size=1)
+        self.spread = spread
 
     def initial_parameter(self, name: str, generator: torch.Generator) -> Float32[Tensor, "..."]:
         """Starting value of the weight or the bias (see `train.models.initial`)."""
         if name == "bias":
             return torch.zeros(self.out_channels)
-        return torch.randn(self.weight.shape, generator=generator) * 0.02
+        return torch.randn(self.weight.shape, generator=generator) * self.spread
 
 
 class DeconvHead(nn.Module):
@@ -71,8 +72,9 @@ class DeconvHead(nn.Module):
         out_channels: int,
         config: HeadConfig,
         last: Literal["final_layer", "conv_seg"],
+        spread: float = 0.02,
     ) -> None:
-        """`width`: the encoder's. `last`: name of the output layer."""
+        """`width`: the encoder's. `last`: name of the output layer. `spread`: of its starting weights."""
         super().__init__()
         self.deconv_layers = nn.Sequential()
         for channels in config.deconv_channels:
@@ -95,7 +97,7 @@ class DeconvHead(nn.Module):
             )
             width = channels
         self.dropout = nn.Dropout2d(config.dropout)
-        self.add_module(last, OutputLayer(width, out_channels))
+        self.add_module(last, OutputLayer(width, out_channels, spread))
         self._last = last
 
     @property

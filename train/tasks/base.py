@@ -27,6 +27,11 @@ class TaskConfig(Config):
 
     keypoints: Literal[17, 133, 308] = 17
     classes: Literal[20, 28, 29] = 28
+    class_weight_power: float = Field(default=1.0, ge=0, le=1)
+    """Parts: exponent of the published class weights; 1 as published, 0 unweighted. The published
+    background weight of 0.1 makes a model that knows little see people everywhere: short runs want less of
+    it.
+    """
     sigma: float = Field(default=2.0, gt=0)
     """Pose: of the Gaussians, in heat-map pixels (the paper's models: 6 at 256 x 192)."""
     blur: int = Field(default=11, ge=3)
@@ -67,6 +72,8 @@ class Task(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     """Labels it uses where the data has them."""
     last_layer: ClassVar[Literal["final_layer", "conv_seg"]] = "conv_seg"
+    spread: ClassVar[float] = 0.02
+    """Standard deviation of the output layer's starting weights."""
     headline: ClassVar[str]
     """The score that says how good a model is, and whether "higher" or "lower" is better."""
     better: ClassVar[Literal["higher", "lower"]]

@@ -36,7 +36,11 @@ class PartsTask(Task):
         super().__init__(config)
         self.vocabulary = part_vocabulary(config.classes)
         weights = self.vocabulary.weights
-        self.weights = None if weights is None else torch.from_numpy(weights.astype(np.float32))
+        self.weights = (
+            None
+            if weights is None
+            else torch.from_numpy((weights**config.class_weight_power).astype(np.float32))
+        )
 
     @property
     def channels(self) -> int:
