@@ -21,7 +21,7 @@ from typing import Any
 import skimage
 
 from curation.annotate import AnnotateConfig, plan_annotate
-from pipelines.executors import Executor, run_units
+from pipelines.executors import run_units
 from shards.manifest import read_markers
 from shards.reader import Dataset
 from shards.units import close_stage, open_stage, pending
@@ -37,7 +37,7 @@ def make_pool(root: Path, copies: int) -> None:
             shutil.copy(photo, root / f"{photo.stem}-{number}{photo.suffix}")
 
 
-def annotate(pool: Path, out: Path, executor: Executor, workers: int) -> tuple[float, int, Counter[str]]:
+def annotate(pool: Path, out: Path, executor: str, workers: int) -> tuple[float, int, Counter[str]]:
     """(wall clock in seconds, images, seconds by step summed over workers)."""
     job = plan_annotate(pool, AnnotateConfig(files_per_unit=4))
     stage = open_stage(out, job.name, job.key)

@@ -296,5 +296,5 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _flat(array: Float32[np.ndarray, "..."] | Float64[np.ndarray, "..."]) -> Float32[np.ndarray, "n"]:
+def _flat(array: Float32[np.ndarray, "..."] | Float64[np.ndarray, "..."]) -> Float32[np.ndarray, " n"]:
     return np.ascontiguousarray(array, dtype=np.float32).ravel()

@@ -15,8 +15,8 @@ class DepthErrors(NamedTuple):
 
 
 def align_depth(
-    prediction: Float[np.ndarray, "n"], truth: Float[np.ndarray, "n"]
-) -> Float64[np.ndarray, "n"]:
+    prediction: Float[np.ndarray, " n"], truth: Float[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
     """scale * prediction + shift, by least squares in depth space (not disparity: the target is affine in
     depth).
 

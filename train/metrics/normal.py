@@ -8,7 +8,7 @@ BIN = 0.01
 """Degrees per bin of the histogram the median is read from: its error is at most half of that."""
 
 
-def angles(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n"]:
+def angles(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:
     """Degrees between directions of any length > 0, by 2 atan2(|a - b|, |a + b|): arccos loses 0.03 deg
     near 0.
     """
@@ -27,7 +27,7 @@ class AngleStatistics:
         self.below = np.zeros(len(THRESHOLDS), np.int64)
         self.histogram = np.zeros(int(180 / BIN) + 1, np.int64)
 
-    def add(self, degrees: Float64[np.ndarray, "n"]) -> None:
+    def add(self, degrees: Float64[np.ndarray, " n"]) -> None:
         """Angles in 0 .. 180 degrees."""
         self.count += len(degrees)
         self.total += float(degrees.sum())

@@ -35,7 +35,7 @@ class PoseGuess:
 
 
 def coco_scores(
-    truth: Sequence[PosedPerson], guesses: Sequence[PoseGuess], sigmas: Float64[np.ndarray, "points"]
+    truth: Sequence[PosedPerson], guesses: Sequence[PoseGuess], sigmas: Float64[np.ndarray, " points"]
 ) -> dict[str, float]:
     """AP and AR over OKS 0.50:0.05:0.95 with at most 20 people an image, all ten numbers of COCO.
 
@@ -94,7 +94,7 @@ def _coco_result(guess: PoseGuess) -> dict[str, Any]:
 
 def pixel_errors(
     truth: Float[np.ndarray, "points 3"], guess: Float[np.ndarray, "points 3"]
-) -> Float64[np.ndarray, "labelled"]:
+) -> Float64[np.ndarray, " labelled"]:
     """Distances (px) of the labelled points (visibility > 0)."""
     labelled = truth[:, 2] > 0
     difference = guess[labelled, :2].astype(np.float64) - truth[labelled, :2]

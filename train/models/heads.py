@@ -107,7 +107,7 @@ class DeconvHead(nn.Module):
         assert isinstance(layer, OutputLayer)
         return layer
 
-    def start_at(self, output: Float32[Tensor, "C"]) -> None:
+    def start_at(self, output: Float32[Tensor, " C"]) -> None:
         """Make `output` what the head says before it has learned anything.
 
         Adam moves a bias by one learning rate a step, so that a short run would spend itself on finding the

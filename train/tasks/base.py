@@ -122,7 +122,7 @@ class Task(ABC):
     def baselines(self, targets: Iterable[Target]) -> dict[str, Float32[Tensor, "C _ _"]]:
         """Outputs that do not look at the image, fitted on training targets; the first one is constant."""
 
-    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, "C"]:
+    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, " C"]:
         """What the head says before training, given the constant baseline: that baseline."""
         return constant.flatten()
 
@@ -165,7 +165,7 @@ def enlarge(output_BChw: Float32[Tensor, "B C h w"], size: Any) -> Float32[Tenso
 
 def masked_mean(
     values_BHW: Float32[Tensor, "B H W"], mask_BHW: Bool[Tensor, "B H W"]
-) -> Float32[Tensor, "B"]:
+) -> Float32[Tensor, " B"]:
     """Each image's mean over its mask; 0 where the mask is empty."""
     inside = values_BHW.where(mask_BHW, 0).sum((1, 2))
     return inside / mask_BHW.sum((1, 2)).clamp(min=1)

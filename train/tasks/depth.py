@@ -110,7 +110,7 @@ def relative_depth(crop: Labels) -> Float32[np.ndarray, "height width"]:
 
 def silog(
     predicted_BHW: Float32[Tensor, "B H W"], depth_BHW: Float32[Tensor, "B H W"], floor: float
-) -> Float32[Tensor, "B"]:
+) -> Float32[Tensor, " B"]:
     """Eq. 1-3 of each image: mean of squared log differences minus half the square of their mean."""
     mask_BHW = depth_BHW > TINY
     difference = floored_log(depth_BHW, floor) - floored_log(predicted_BHW, floor)

@@ -36,7 +36,7 @@ def encode_heatmaps(
 
 def decode_heatmaps(
     heatmaps_Khw: Float32[Tensor, "K h w"], size: Size, blur: int
-) -> tuple[Float64[np.ndarray, "K 2"], Float64[np.ndarray, "K"]]:
+) -> tuple[Float64[np.ndarray, "K 2"], Float64[np.ndarray, " K"]]:
     """Points (x, y in input pixels) and scores: the maximum, moved to the top of the parabola through the
     logarithm of the blurred heat map (`blur`: kernel, odd).
     """

@@ -77,7 +77,7 @@ class PartsTask(Task):
         overall = counts_CHW.sum((1, 2)) / counts_CHW.sum().clamp(min=1)
         return {"constant": overall.float()[:, None, None], "majority_map": (counts_CHW / images).float()}
 
-    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, "C"]:
+    def start(self, constant: Float32[Tensor, "C _ _"]) -> Float32[Tensor, " C"]:
         """The logits that minimise the weighted loss without looking: of the weighted class frequencies."""
         frequencies = constant.flatten()
         weights = torch.ones(self.channels) if self.weights is None else self.weights

@@ -99,7 +99,7 @@ class PoseTask(Task):
         mean = (total / count.clamp(min=1)).numpy()
         return {"constant": torch.from_numpy(encode_heatmaps(mean, size, self.config.sigma))}
 
-    def start(self, constant: Float32[Tensor, "K _ _"]) -> Float32[Tensor, "K"]:
+    def start(self, constant: Float32[Tensor, "K _ _"]) -> Float32[Tensor, " K"]:
         """Nothing anywhere: a heat map is zero almost everywhere."""
         return torch.zeros(self.channels)
 
@@ -145,12 +145,12 @@ def person_box(labels: Labels, person: int) -> Float64[np.ndarray, "4"]:
 class PoseEvaluator:
     """Truth and guesses of all people."""
 
-    def __init__(self, sigmas: Float64[np.ndarray, "K"]) -> None:
+    def __init__(self, sigmas: Float64[np.ndarray, " K"]) -> None:
         self.sigmas = sigmas
         self.truth: list[PosedPerson] = []
         self.guesses: list[PoseGuess] = []
-        self.errors: list[Float64[np.ndarray, "labelled"]] = []
-        self.relative: list[Float64[np.ndarray, "labelled"]] = []
+        self.errors: list[Float64[np.ndarray, " labelled"]] = []
+        self.relative: list[Float64[np.ndarray, " labelled"]] = []
         self.images: dict[str, int] = {}
 
     def add(
