@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items.
 """
 
+import atexit
 import importlib
 import os
 import sys
@@ -73,8 +74,24 @@ def end_with_parent() -> None:
 def main() -> None:
     """Entry point of the `vitruvian` command."""
     end_with_parent()
+    code = _exit_code()
+    if "bpy" in sys.modules:
+        # Blender's static destructors may wait for ever for a thread of its own. Python's clean-up comes first.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     try:
         app()
     except VitruvianError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        return 2 if isinstance(error, UsageError) else 1
+    except SystemExit as end:  # how typer ends
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
