@@ -76,7 +76,7 @@ def main() -> None:
     end_with_parent()
     code = _exit_code()
     if "bpy" in sys.modules:
-        # Blender's static destructors may wait for ever for one of its threads. Python's clean-up comes first.
+        # Blender's static destructors may wait for ever for a thread of its own; Python's come first.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
