@@ -47,6 +47,7 @@ class Scene:
         self.cast: object = None  # whoever loads people notes here who they are
         self._people: list[Any] = []
         self._materials: dict[str, Any] = {}
+        self._samples = 0  # of the last beauty render
         self._configure()
         self._environment = self._build_world()
         self._camera = self._build_camera()
@@ -89,6 +90,9 @@ class Scene:
     ) -> tuple[UInt8[np.ndarray, "height width 3"], passes.Channels]:
         """The picture in 8-bit sRGB, and the AOVs filtered like it."""
         cycles = self.scene.cycles
+        if settings.samples != self._samples:
+            self._forget()
+            self._samples = settings.samples
         cycles.samples, cycles.filter_width = settings.samples, _BEAUTY_FILTER_WIDTH
         cycles.seed, cycles.use_denoising = settings.noise_seed, settings.denoise
         self.scene.view_settings.view_transform = settings.view_transform
@@ -105,6 +109,15 @@ class Scene:
         """Render with this many CPU threads; the picture does not depend on it."""
         self.scene.render.threads_mode, self.scene.render.threads = "FIXED", threads
 
+    def _forget(self) -> None:
+        """Drop Cycles' persistent data.
+
+        Its table of random numbers grows with the sample count and never shrinks: a picture would otherwise
+        depend on the sample counts rendered before it.
+        """
+        self.scene.render.use_persistent_data = False
+        self.scene.render.use_persistent_data = True
+
     def _configure(self) -> None:
         scene = self.scene
         render, cycles, layer = scene.render, scene.cycles, scene.view_layers[0]
@@ -116,6 +129,7 @@ class Scene:
         cycles.use_adaptive_sampling, cycles.use_light_tree = False, False
         cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 4, 2, 2
         cycles.transmission_bounces, cycles.transparent_max_bounces = 2, 8
+        cycles.sampling_pattern = "TABULATED_SOBOL"
         cycles.caustics_reflective = cycles.caustics_refractive = False
         cycles.sample_clamp_indirect = 4.0
         cycles.pixel_filter_type, cycles.use_auto_tile = "BLACKMAN_HARRIS", False

@@ -41,6 +41,18 @@ def test_order_and_threads_do_not_change_a_byte(specs: list[SampleSpec], samples
         assert dict(one.members) == dict(other.members)
 
 
+def test_other_settings_in_between_leave_no_trace(specs: list[SampleSpec], samples: list[Sample]) -> None:
+    engine = Engine(threads=2)
+    settings = specs[0].settings
+    for change in (
+        {"samples": 600},
+        {"samples": 1, "denoise": False},
+        {"width": 32, "view_transform": "Filmic"},
+    ):
+        engine.render(replace(specs[0], settings=replace(settings, **change)))
+    assert dict(engine.render(specs[0]).members) == dict(samples[0].members)
+
+
 def test_another_process_renders_the_same_bytes(
     specs: list[SampleSpec], samples: list[Sample], tmp_path: Path
 ) -> None:
