@@ -4,6 +4,7 @@ loaded.
 Nothing in it depends on what was rendered before: names, order and every setting are written anew.
 """
 
+import atexit
 import os
 import sys
 import tempfile
@@ -44,6 +45,7 @@ class Scene:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self.scene = bpy.context.scene
         self.folder = tempfile.TemporaryDirectory(prefix="vitruvian-render-", dir=_memory_folder())
+        atexit.register(self.folder.cleanup)
         self.cast: object = None  # whoever loads people notes here who they are
         self._people: list[Any] = []
         self._materials: dict[str, Any] = {}
