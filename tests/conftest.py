@@ -1,7 +1,5 @@
 """What all tests share."""
 
-import atexit
-import os
 import sys
 
 import pytest
@@ -15,9 +13,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave without Blender's static destructors, which may wait for ever for a thread of its own."""
+    """Tests that load Blender end as the command line does; the others as pytest does."""
     if "bpy" in sys.modules and _STATUS in config.stash:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(config.stash[_STATUS])
+        from pipelines.cli import (
+            leave,
+        )  # not at the top: what is imported before jaxtyping's hook goes unchecked
+
+        leave(config.stash[_STATUS])

@@ -7,7 +7,7 @@ import atexit
 import importlib
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -74,14 +74,21 @@ def end_with_parent() -> None:
 def main() -> None:
     """Entry point of the `vitruvian` command."""
     end_with_parent()
-    code = _exit_code()
-    if "bpy" in sys.modules:
-        # Blender's static destructors may wait for ever for a thread of its own; Python's come first.
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(_exit_code())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`, also when Blender was loaded.
+
+    Blender's static destructors may wait for ever for a thread of its own: they are passed over, after
+    Python's own clean-up.
+    """
+    if "bpy" not in sys.modules:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code() -> int:
