@@ -19,6 +19,7 @@ from train.data.view import PADDING, View
 
 Scene = Callable[[Camera], Labels]
 SOURCE, SIZE = (120, 90), (96, 80)
+FINE = 4
 
 views = st.builds(
     View,
@@ -42,24 +43,40 @@ def labels(scene: Scene, camera_of: Callable[[tuple[int, int]], Camera]) -> Labe
     return scene(camera_of(SOURCE))
 
 
+@pytest.fixture(scope="module")
+def fine_labels(scene: Scene, camera_of: Callable[[tuple[int, int]], Camera]) -> Labels:
+    """The same picture on a grid so fine that the nearest pixel is close to the point itself."""
+    return scene(camera_of((FINE * SOURCE[0], FINE * SOURCE[1])))
+
+
+def _on_fine_grid(view: View) -> View:
+    x, y = view.centre
+    centre = (FINE * x + (FINE - 1) / 2, FINE * y + (FINE - 1) / 2)
+    return replace(view, centre=centre, width=FINE * view.width, height=FINE * view.height)
+
+
 @settings(max_examples=20, deadline=None)
-@given(view=views)
-def test_label_then_transform_equals_transform_then_label(scene: Scene, labels: Labels, view: View) -> None:
+@given(view=views.map(_on_fine_grid))
+def test_label_then_transform_equals_transform_then_label(
+    scene: Scene, fine_labels: Labels, view: View
+) -> None:
+    labels = fine_labels
     assert labels.camera is not None
     changed = view.apply(labels, classes=28)
     truth = scene(view.camera(labels.camera))  # the same scene, ray cast through the changed camera
-    inside = view.apply(replace(labels, parts=np.zeros(SOURCE, np.uint8)), classes=28).parts == 0
+    inside = view.apply(replace(labels, parts=np.zeros_like(labels.parts)), classes=28).parts == 0
     # A mirrored camera sees the left arm on the other side; in a mirrored picture that is a right arm.
     parts = flip_parts(np.asarray(truth.parts)[:, ::-1], 28) if view.mirror else truth.parts
     same = np.logical_and(changed.parts == parts, inside)
     # Nearest-pixel lookup moves an outline by at most half a source pixel.
-    assert np.count_nonzero(same) > 0.93 * np.count_nonzero(inside)
+    assert np.count_nonzero(same) > 0.97 * np.count_nonzero(inside)
     assert changed.depth is not None and truth.depth is not None
     assert changed.normal is not None and truth.normal is not None
     surface = same & (changed.depth > 0) & (truth.depth > 0)
-    assert np.median(np.abs(changed.depth - truth.depth)[surface]) < 0.005
+    assert np.median(np.abs(changed.depth - truth.depth)[surface]) < 0.002
     cosine = (changed.normal * truth.normal).sum(-1)[surface]
-    assert np.degrees(np.arccos(np.median(cosine).clip(-1, 1))) < 6  # half a pixel on a limb 15 pixels thick
+    # Half a pixel on a limb 60 pixels thick turns the normal by 1.5 degrees; a wrong sign by 50 or more.
+    assert np.degrees(np.arccos(np.median(cosine).clip(-1, 1))) < 4
 
 
 @settings(max_examples=50, deadline=None)
