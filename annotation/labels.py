@@ -19,10 +19,12 @@ MEMBERS: Mapping[str, str] = {
     "rgb": "rgb.png",
     "depth": "depth.png",
     "normal": "normal.png",
+    "geometric_normal": "geometric_normal.png",
     "alpha": "alpha.png",
     "parts": "parts.png",
     "instance": "instance.png",
     "albedo": "albedo.png",
+    "quality": "quality.png",
     "keypoints": "keypoints.npy",
 }
 """Label -> member it is written to."""
@@ -37,19 +39,22 @@ _RESERVED = ("schema", "camera", "depth")  # keys of the json member that `Label
 class Labels:
     """Everything known about one image; each label is an array or None. One size for all images of a sample.
 
-    rgb, albedo: sRGB. depth: z in metres, 0 = none. normal: unit, x right, y up, z toward the camera, 0 =
-    none. alpha: coverage. parts: class ids, 255 = ignore. instance: person ids, 0 = nobody. keypoints: x px,
-    y px, z m, visibility. meta: the rest of the json member ("people", "provenance" ...). Raises
-    VitruvianError for labels of different sizes.
+    rgb, albedo: sRGB. depth: z in metres, 0 = none. normal: of the smooth surface, unit, x right, y up, z
+    toward the camera, 0 = none; geometric_normal: of the flat triangle. alpha: coverage. parts: class ids,
+    255 = ignore. instance: person ids, 0 = nobody. quality: 255 where the geometry is to be trusted, else 0.
+    keypoints: x px, y px, z m, visibility. meta: the rest of the json member ("people", "provenance" ...).
+    Raises VitruvianError for labels of different sizes.
     """
 
     rgb: UInt8[np.ndarray, "height width 3"] | None = None
     depth: Float32[np.ndarray, "height width"] | None = None
     normal: Float32[np.ndarray, "height width 3"] | None = None
+    geometric_normal: Float32[np.ndarray, "height width 3"] | None = None
     alpha: UInt8[np.ndarray, "height width"] | None = None
     parts: UInt8[np.ndarray, "height width"] | None = None
     instance: UInt8[np.ndarray, "height width"] | None = None
     albedo: UInt8[np.ndarray, "height width 3"] | None = None
+    quality: UInt8[np.ndarray, "height width"] | None = None
     keypoints: Float32[np.ndarray, "people points 4"] | None = None
     camera: Camera | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +131,8 @@ _ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
     "rgb": codecs.encode_rgb,
     "albedo": codecs.encode_rgb,
     "normal": codecs.encode_normal,
+    "geometric_normal": codecs.encode_normal,
+    "quality": codecs.encode_mask,
     "alpha": codecs.encode_mask,
     "parts": codecs.encode_mask,
     "instance": codecs.encode_mask,
@@ -134,6 +141,8 @@ _DECODERS: Mapping[str, Callable[[bytes], np.ndarray]] = {
     "rgb": codecs.decode_image,
     "albedo": codecs.decode_image,
     "normal": codecs.decode_normal,
+    "geometric_normal": codecs.decode_normal,
+    "quality": codecs.decode_mask,
     "alpha": codecs.decode_mask,
     "parts": codecs.decode_mask,
     "instance": codecs.decode_mask,

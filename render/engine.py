@@ -18,7 +18,8 @@ from annotation.labels import Labels, to_members
 from render import passes
 from render.keypoints import label_keypoints
 from render.lights import find_hdri
-from render.people import Person, PersonSpec, build_person
+from render.people import PersonSpec, build_person
+from render.person import Person
 from render.scene import Scene, shared_scene
 from render.spec import Placement, SampleSpec, sample_key
 from shards.errors import VitruvianError

@@ -8,7 +8,7 @@ scalars come from `Surface.attributes` by name. Nothing here moves a surface: bu
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from render.people.spec import Material
+from render.person import Material
 from shards.errors import VitruvianError
 from shards.sample import digest_json
 

@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from annotation.parts import part_vocabulary
 from render.framing import Framing, FramingName, Range, sample_camera
 from render.lights import find_hdri, list_hdris
-from render.people import Person, PersonSpec, build_person, sample_person
+from render.people import PersonSpec, build_person, sample_person
+from render.person import Person
 from render.spec import (
     SPEC_VERSION,
     CameraSpec,

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64, UInt8
 from annotation.camera import Camera, blender_camera
 from render import passes
 from render.lights import Hdri
-from render.people import Material, Person, Surface
+from render.person import Material, Person, Surface
 from render.spec import SENSOR_WIDTH_MM, LightSpec, Placement, RenderSettings
 from shards.sample import digest_json
 

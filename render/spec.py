@@ -21,23 +21,51 @@ from shards.sample import canonical_json, content_key
 SENSOR_WIDTH_MM = 36.0
 """Focal lengths are for a sensor this wide, the image's *width* whatever its shape (fit HORIZONTAL)."""
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 """Raised when the same numbers begin to mean another picture (a new material, light path or label)."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 ViewTransform = Literal["Standard", "Filmic", "AgX"]
-Matrix = tuple[tuple[float, float, float, float], ...]
+Ground = Literal["occlusion", "shadow_catcher", "none"]
+Background = Literal["hdri", "transparent"]
+Row = tuple[float, float, float, float]
+Matrix = tuple[Row, Row, Row, Row]
+Triple = tuple[float, float, float]
+
+LABELS = (
+    "depth",
+    "normal",
+    "geometric_normal",
+    "alpha",
+    "instance",
+    "albedo",
+    "parts",
+    "quality",
+    "keypoints",
+)
+"""Every label that a render can carry. Parts, quality and keypoints are there where someone in the picture
+has them."""
+
+
+@dataclass(frozen=True)
+class ScanSpec:
+    """A scan, by content. name: in its folder. sha256: over all files it is made of. to_person: from the
+    axes and units of its files to the person's frame (metres, z up, feet on 0, facing -y).
+    """
+
+    __pydantic_config__ = _STRICT
+    name: str
+    sha256: str
+    to_person: Matrix
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Who stands where: the recipe's index of the identity, metres on the ground, heading about z (0 = facing
-    -y).
-    """
+    """Who stands where: the name of the identity, metres on the ground, heading about z (0 = facing -y)."""
 
     __pydantic_config__ = _STRICT
-    identity: int = 0
+    identity: str = "0"
     x: float = 0.0
     y: float = 0.0
     heading_deg: float = 0.0
@@ -93,8 +121,65 @@ class CameraSpec:
 
 
 @dataclass(frozen=True)
+class OccluderSpec:
+    """A thing that hides part of the people and has no label.
+
+    shape: ball, box, cylinder or ring, of unit diameter before `size` (m, along its own axes). turn_deg:
+    rotation about x, then y, then z of the world. colour: linear RGB.
+    """
+
+    __pydantic_config__ = _STRICT
+    shape: Literal["ball", "box", "cylinder", "ring"]
+    position: Triple
+    size: Triple
+    turn_deg: Triple
+    colour: Triple
+    roughness: float
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What is around the people.
+
+    ground: "occlusion" darkens the HDRI's own ground by ambient occlusion, "shadow_catcher" casts the light's
+    shadows on it, "none" leaves the people hovering. background: the HDRI, or "transparent" (black behind
+    unassociated colours, for compositing through alpha).
+    """
+
+    __pydantic_config__ = _STRICT
+    ground: Ground = "occlusion"
+    background: Background = "hdri"
+    occluders: tuple[OccluderSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class EffectsSpec:
+    """What a real camera does to the picture and not to its labels. Everything at its default is off.
+
+    fstop, focus_m: depth of field, 0 = pinhole. shake_m, shake_deg: how far the camera moves and turns (its
+    own axes x, y, z) while the shutter is open, its pose being that of mid-exposure. white_balance: gains of
+    linear R, G, B. shot_noise, read_noise: variance of the noise is shot_noise * v + read_noise ** 2 at
+    linear value v, white = 1. distortion: OpenCV's radial k1, k2, k3; labels follow it. jpeg_quality:
+    0 = PNG.
+    """
+
+    __pydantic_config__ = _STRICT
+    fstop: float = 0.0
+    focus_m: float = 0.0
+    shake_m: Triple = (0.0, 0.0, 0.0)
+    shake_deg: Triple = (0.0, 0.0, 0.0)
+    white_balance: Triple = (1.0, 1.0, 1.0)
+    shot_noise: float = 0.0
+    read_noise: float = 0.0
+    distortion: Triple = (0.0, 0.0, 0.0)
+    jpeg_quality: int = 0
+
+
+@dataclass(frozen=True)
 class RenderSettings:
-    """How the picture is made: size in pixels, camera rays per pixel of the beauty render, and its finish."""
+    """How the picture is made: size in pixels, camera rays per pixel of the beauty render, its finish, and
+    which labels are kept (of `LABELS`).
+    """
 
     __pydantic_config__ = _STRICT
     width: int = 192
@@ -103,6 +188,7 @@ class RenderSettings:
     denoise: bool = True
     view_transform: ViewTransform = "AgX"
     noise_seed: int = 0
+    labels: tuple[str, ...] = LABELS
 
 
 @dataclass(frozen=True)
@@ -117,11 +203,13 @@ class SampleSpec:
     recipe: str
     version: int
     seed: int
-    people: tuple[PersonSpec, ...]
+    people: tuple[PersonSpec | ScanSpec, ...]
     placements: tuple[Placement, ...]
     light: LightSpec
     camera: CameraSpec
     settings: RenderSettings
+    stage: StageSpec = StageSpec()
+    effects: EffectsSpec = EffectsSpec()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.people) == len(self.placements) <= 254:
@@ -129,6 +217,8 @@ class SampleSpec:
                 "sample spec: expected 1 to 254 people with one placement each; "
                 f"got {len(self.people)} people and {len(self.placements)} placements"
             )
+        if unknown := sorted(set(self.settings.labels) - set(LABELS)):
+            raise VitruvianError(f"sample spec: unknown labels {unknown}; there are: {', '.join(LABELS)}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json(json.loads(json.dumps(...)))` gives back an equal spec."""

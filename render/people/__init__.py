@@ -2,6 +2,6 @@
 
 from render.people.build import build_person
 from render.people.sampling import sample_person
-from render.people.spec import Material, Person, PersonSpec, Surface
+from render.people.spec import PersonSpec
 
-__all__ = ["Material", "Person", "PersonSpec", "Surface", "build_person", "sample_person"]
+__all__ = ["PersonSpec", "build_person", "sample_person"]

@@ -15,7 +15,8 @@ from render.people.mesh import compact, vertex_normals
 from render.people.parts import body_face_parts
 from render.people.shoes import build_shoes
 from render.people.skin import skin_masks
-from render.people.spec import DECIMALS, Person, PersonSpec, Surface
+from render.people.spec import DECIMALS, PersonSpec
+from render.person import Person, Surface
 
 
 def build_person(spec: PersonSpec) -> Person:

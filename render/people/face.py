@@ -7,7 +7,8 @@ from render.people.body import BodyModel, Skeleton, product, rotation
 from render.people.looks import TEETH, TONGUE, eye_material, hair_material
 from render.people.mesh import compact, constant_parts, unit, vertex_normals
 from render.people.parts import PART
-from render.people.spec import PersonSpec, Surface
+from render.people.spec import PersonSpec
+from render.person import Surface
 
 RINGS, SECTORS = 22, 28
 IRIS_ANGLE = 27.5  # half angle of the iris seen from the eyeball's centre, degrees

@@ -28,7 +28,8 @@ from render.people.looks import fabric_material
 from render.people.mesh import constant_parts, smooth, unit, vertex_normals
 from render.people.parts import PART
 from render.people.shoes import shoe_top
-from render.people.spec import GarmentSpec, Surface
+from render.people.spec import GarmentSpec
+from render.person import Surface
 
 HIP_Z, KNEE_Z, ANKLE_Z = 0.049, -0.369, -0.745  # joint heights of the rest template, metres
 SHOULDER, ELBOW, WRIST = (

@@ -14,7 +14,8 @@ from render.people.looks import hair_material
 from render.people.mesh import clip, constant_parts, face_normals, subdivide, unit, vertex_normals
 from render.people.parts import PART
 from render.people.scalp import CROWN, beard_weight, scalp_level
-from render.people.spec import HairSpec, PersonSpec, Surface
+from render.people.spec import HairSpec, PersonSpec
+from render.person import Surface
 
 STEPS = 8
 PROFILE = np.array([0.75, 1.0, 1.0, 1.0, 0.95, 0.85, 0.7, 0.45, 0.1])  # width of a lock from root to tip

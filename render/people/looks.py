@@ -1,6 +1,7 @@
 """The plain materials of a person's surfaces, from their spec."""
 
-from render.people.spec import EyeSpec, FabricSpec, HairSpec, Material, SkinSpec
+from render.people.spec import EyeSpec, FabricSpec, HairSpec, SkinSpec
+from render.person import Material
 
 
 def skin_material(skin: SkinSpec, hair: HairSpec) -> Material:

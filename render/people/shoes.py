@@ -8,7 +8,8 @@ from render.people.body import BodyModel, Shape, Skeleton
 from render.people.looks import fabric_material, sole_material
 from render.people.mesh import constant_parts, face_normals, vertex_normals
 from render.people.parts import PART, region_weights
-from render.people.spec import GarmentSpec, Surface
+from render.people.spec import GarmentSpec
+from render.person import Surface
 
 AROUND, LEVELS = 40, 14
 COLLAR = (0.060, 0.105)  # height of the collar above the ground, low to boot, metres

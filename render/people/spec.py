@@ -1,15 +1,10 @@
-"""What a person is (`PersonSpec`, plain JSON-able data, every parameter explicit) and what it becomes
-(`Person`).
-"""
+"""What a sampled person is (`PersonSpec`): plain JSON-able data, every parameter explicit."""
 
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
-
-import numpy as np
-from jaxtyping import Float64, Int32, UInt8
 
 from shards.errors import UsageError
 
@@ -108,45 +103,6 @@ class PersonSpec:
     def from_json(cls, value: Mapping[str, Any]) -> "PersonSpec":
         """The spec written by `to_json`; UsageError names a missing or unknown field."""
         return typing.cast(PersonSpec, _parse(cls, value, "person"))
-
-
-@dataclass(frozen=True)
-class Material:
-    """Plain description of a look; `render.materials.build_material` makes a shader of it.
-
-    kind: skin, fabric, hair, eye, cornea, teeth, tongue, leather or rubber. Equal materials are shared by
-    the renderer.
-    """
-
-    kind: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A triangle mesh with its labels, in world metres. Labels and normals do not depend on the material.
-
-    attributes: per-vertex scalars for the shader (`lips`, `tint`, ...).
-    """
-
-    name: str
-    vertices: Float64[np.ndarray, "v 3"]
-    faces: Int32[np.ndarray, "f 3"]
-    normals: Float64[np.ndarray, "v 3"]
-    uv: Float64[np.ndarray, "f 3 2"] | None
-    part_ids: UInt8[np.ndarray, " f"]
-    material: Material
-    attributes: Mapping[str, Float64[np.ndarray, " v"]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Person:
-    """A built person: standing on z = 0, 17 COCO keypoints and named joints in world metres."""
-
-    surfaces: tuple[Surface, ...]
-    keypoints: Float64[np.ndarray, "17 3"]
-    height: float  # of the body standing upright, metres
-    joints: Mapping[str, Float64[np.ndarray, " 3"]]
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,8 @@ import trimesh
 from annotation.camera import Camera, look_at
 from render import passes
 from render.engine import built_person
-from render.people import Material, Person, Surface, sample_person
+from render.people import sample_person
+from render.person import Material, Person, Surface
 from render.scene import Scene, shared_scene
 from render.spec import CameraSpec, Placement
 

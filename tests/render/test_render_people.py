@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from render.people import Person, PersonSpec, Surface, build_person, sample_person
+from render.people import PersonSpec, build_person, sample_person
 from render.people.body import body_model, pose_skeleton, rotation, rotation_vector, shape_body
 from render.people.garments import STYLES
 from render.people.hair import STYLES as HAIR_STYLES
 from render.people.keypoints import coco_keypoints
 from render.people.parts import NAMES, PART
 from render.people.shoes import AROUND, LEVELS
+from render.person import Person, Surface
 from shards.errors import UsageError
 
 SEEDS = (0, 1, 4, 6, 16)

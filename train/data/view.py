@@ -106,8 +106,9 @@ class View:
         images = labels.images()
         changed: dict[str, object] = {name: self.colours(images[name]) for name in _COLOURS & images.keys()}
         changed |= {name: lookup(images[name], _FILL[name]) for name in _FILL.keys() & images.keys()}
-        if labels.normal is not None:
-            changed["normal"] = self._turn_normals(lookup(labels.normal, 0))
+        for name in ("normal", "geometric_normal"):
+            if name in images:
+                changed[name] = self._turn_normals(changed[name])
         if labels.parts is not None and self.mirror:
             changed["parts"] = flip_parts(np.asarray(changed["parts"])[:, ::-1], classes)
         if labels.keypoints is not None:
@@ -190,7 +191,15 @@ class _Lookup:
 
 
 _COLOURS = {"rgb", "albedo"}
-_FILL = {"depth": 0, "normal": 0, "alpha": 0, "parts": IGNORE, "instance": 0}
+_FILL = {
+    "depth": 0,
+    "normal": 0,
+    "geometric_normal": 0,
+    "alpha": 0,
+    "parts": IGNORE,
+    "instance": 0,
+    "quality": 0,
+}
 
 
 def _shift(x: float, y: float) -> Float64[np.ndarray, "3 3"]:
