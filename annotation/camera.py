@@ -1,4 +1,5 @@
-"""A pinhole camera: OpenCV's frame, integer pixel centres; conversions to and from OpenGL and Blender.
+"""A pinhole camera, with radial lens distortion if it has any: OpenCV's frame, integer pixel centres;
+conversions to and from OpenGL and Blender.
 
 Camera frame: x right, y down, z forward, metres. Pixel (0, 0) is the *centre* of the top-left pixel, so an
 image of width w spans -0.5 .. w - 0.5. Blender, OpenGL and trimesh count from the corner: their principal
@@ -19,25 +20,35 @@ Y_DOWN_TO_UP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 _RIGID_TOLERANCE = 1e-4  # rotations stored as float32 elsewhere are orthonormal to about 1e-6
 _SQUARE_TOLERANCE = 1e-6  # relative difference of fx and fy that Blender's square pixels can swallow
+_TABLE = 1024  # Newton starts within the square of a cell's width
+_NEWTON_STEPS, _NEWTON_TOLERANCE = 30, 1e-13
+
+Radial = tuple[float, float, float]
+"""OpenCV's k1, k2, k3: a ray at radius r (tangent of its angle) goes to r (1 + k1 r^2 + k2 r^4 + k3 r^6)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """Intrinsics `K`, rigid `world_to_camera` (metres), image size (pixels). Immutable; arrays are copies.
+    """Intrinsics `K`, rigid `world_to_camera` (metres), image size (pixels), radial `distortion` of the lens.
+    Immutable; arrays are copies.
 
     A horizontally flipped image has a *mirrored* camera: `world_to_camera` then holds a reflection
     (determinant -1) and `K` keeps its positive focal lengths, so labels in the camera frame (depth, normals)
-    flip with the image. Raises VitruvianError when K is not an upper triangular pinhole matrix or the pose is
-    not rigid.
+    flip with the image. Distortion is radial about the principal point and acts before K, so that no crop,
+    resize, flip or turn changes it. Raises VitruvianError when K is not an upper triangular pinhole matrix,
+    the pose is not rigid or the distortion not finite.
     """
 
     K: Float64[np.ndarray, "3 3"]
     world_to_camera: Float64[np.ndarray, "4 4"]
     width: int
     height: int
+    distortion: Radial = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         _refuse_bad_size(self.width, self.height)
+        if not np.isfinite(self.distortion).all():
+            raise VitruvianError(f"camera: expected finite k1, k2, k3; got distortion {self.distortion}")
         for name, check in (("K", _refuse_bad_intrinsics), ("world_to_camera", _refuse_bad_pose)):
             array = np.array(getattr(self, name), dtype=np.float64)
             check(array)
@@ -50,10 +61,17 @@ class Camera:
             and (self.width, self.height) == (other.width, other.height)
             and np.array_equal(self.K, other.K)
             and np.array_equal(self.world_to_camera, other.world_to_camera)
+            and self.distortion == other.distortion
         )
 
     def __hash__(self) -> int:
-        return hash((self.width, self.height, self.K.tobytes(), self.world_to_camera.tobytes()))
+        numbers = self.K.tobytes(), self.world_to_camera.tobytes()
+        return hash((self.width, self.height, *numbers, self.distortion))
+
+    @property
+    def distorted(self) -> bool:
+        """Whether the lens bends straight lines."""
+        return any(self.distortion)
 
     @property
     def camera_to_world(self) -> Float64[np.ndarray, "4 4"]:
@@ -75,28 +93,37 @@ class Camera:
         return bool(np.linalg.det(self.world_to_camera[:3, :3]) < 0)
 
     def project(self, points_world: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-        """World points (m) -> x px, y px, z m; x and y are NaN behind the camera (z <= 0)."""
+        """World points (m) -> x px, y px, z m; x and y are NaN where there is no pixel: behind the camera
+        (z <= 0), and so far off the axis that the distortion folds back.
+        """
         points = points_world @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]
         depth = points[:, 2]
         seen = np.where(depth > 0, depth, np.nan)[:, None]
-        pixels = (points / seen) @ self.K.T
+        pixels = self._distort(points / seen) @ self.K.T
         return np.column_stack([pixels[:, :2], depth])
 
     def unproject(self, xyz_px: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
         """x px, y px, z m -> world points (m): the inverse of `project` for z > 0."""
-        homogeneous = np.column_stack([xyz_px[:, :2], np.ones(len(xyz_px))])
-        points = homogeneous @ np.linalg.inv(self.K).T * xyz_px[:, 2:3]
+        points = self.directions(xyz_px[:, :2]) * xyz_px[:, 2:3]
         pose = self.camera_to_world
         return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+    def directions(self, xy_px: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 3"]:
+        """Camera-frame direction, z = 1, of what is seen at each x, y (px).
+
+        Raises VitruvianError for a pixel that the distortion leaves without one.
+        """
+        homogeneous = np.column_stack([xy_px, np.ones(len(xy_px))])
+        return self._undistort(homogeneous @ np.linalg.inv(self.K).T)
 
     def rays(self) -> Float64[np.ndarray, "height width 3"]:
         """World-frame direction through each pixel centre: `position + depth * ray` is the surface.
 
         Their camera-frame z is 1, hence lengths >= 1: multiply by z depth (the depth label), not by distance.
         """
-        x, y = np.meshgrid(np.arange(self.width), np.arange(self.height))
-        pixels = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float64)
-        return np.asarray(pixels @ (self.camera_to_world[:3, :3] @ np.linalg.inv(self.K)).T)
+        y, x = np.mgrid[: self.height, : self.width].reshape(2, -1).astype(np.float64)
+        rays = self.directions(np.column_stack([x, y])) @ self.camera_to_world[:3, :3].T
+        return np.asarray(rays.reshape(self.height, self.width, 3))
 
     def contains(self, xy_px: Float[np.ndarray, "n _"]) -> Bool[np.ndarray, " n"]:
         """Whether each point's x, y (px) lie on the image: -0.5 <= x < width - 0.5; NaN does not."""
@@ -123,16 +150,20 @@ class Camera:
         """The camera of the horizontally mirrored image: x' = width - 1 - x for the same world points."""
         K = self.K.copy()
         K[0, 1], K[0, 2] = -K[0, 1], self.width - 1 - K[0, 2]
-        return Camera(K, np.diag([-1.0, 1.0, 1.0, 1.0]) @ self.world_to_camera, self.width, self.height)
+        pose = np.diag([-1.0, 1.0, 1.0, 1.0]) @ self.world_to_camera
+        return Camera(K, pose, self.width, self.height, self.distortion)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json(json.loads(json.dumps(...)))` gives back the same bits."""
-        return {
+        """Plain data; `from_json(json.loads(json.dumps(...)))` gives back the same bits. Without distortion
+        it does not mention any.
+        """
+        plain: dict[str, Any] = {
             "K": self.K.tolist(),
             "world_to_camera": self.world_to_camera.tolist(),
             "width": self.width,
             "height": self.height,
         }
+        return plain | ({"distortion": list(self.distortion)} if self.distorted else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Camera":
@@ -141,17 +172,34 @@ class Camera:
             K = np.array(data["K"], dtype=np.float64)
             world_to_camera = np.array(data["world_to_camera"], dtype=np.float64)
             width, height = int(data["width"]), int(data["height"])
-        except (KeyError, TypeError, ValueError) as error:
-            fields = "K (3x3), world_to_camera (4x4), width, height"
+            k1, k2, k3 = map(float, data.get("distortion", (0.0, 0.0, 0.0)))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            fields = "K (3x3), world_to_camera (4x4), width, height and, if any, distortion (k1, k2, k3)"
             raise VitruvianError(f"camera: expected {fields}; got {data!r:.200}: {error!r}") from error
         if K.shape != (3, 3) or world_to_camera.shape != (4, 4):
             raise VitruvianError(
                 f"camera: expected K (3, 3), world_to_camera (4, 4); got {K.shape}, {world_to_camera.shape}"
             )
-        return cls(K, world_to_camera, width, height)
+        return cls(K, world_to_camera, width, height, (k1, k2, k3))
 
     def _with(self, K: Float64[np.ndarray, "3 3"], width: int, height: int) -> "Camera":
-        return Camera(K, self.world_to_camera, width, height)
+        return Camera(K, self.world_to_camera, width, height, self.distortion)
+
+    def _distort(self, points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
+        """Points on the plane z = 1 -> where the lens puts them on it."""
+        if not self.distorted:
+            return points
+        radius = np.linalg.norm(points[:, :2], axis=1)
+        factor = np.where(radius <= _fold(self.distortion), _bend(radius, self.distortion), np.nan)
+        return np.asarray(points * np.column_stack([factor, factor, np.ones_like(factor)]))
+
+    def _undistort(self, points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
+        """The inverse of `_distort`."""
+        if not self.distorted:
+            return points
+        bent = np.linalg.norm(points[:, :2], axis=1)
+        factor = np.where(bent > 0, _unbent(bent, self.distortion) / np.where(bent > 0, bent, 1), 1)
+        return np.asarray(points * np.column_stack([factor, factor, np.ones_like(factor)]))
 
 
 def look_at(
@@ -207,13 +255,18 @@ def blender_camera(camera: Camera, sensor_width: float = 36.0) -> BlenderCamera:
 
     With view = width and corner-based centres, Cycles renders fx = lens / sensor_width * width,
     cx = width / 2 - shift_x * width, cy = height / 2 + shift_y * width. Raises
-    VitruvianError for what Blender cannot do: non-square pixels, skew, a mirrored image.
+    VitruvianError for what Blender cannot do: non-square pixels, skew, distortion, a mirrored image.
     """
     fx, fy, skew = camera.K[0, 0], camera.K[1, 1], camera.K[0, 1]
     if abs(fx - fy) > _SQUARE_TOLERANCE * fx or abs(skew) > _SQUARE_TOLERANCE * fx:
         raise VitruvianError(
             f"camera: Blender needs square pixels (fx = fy, no skew); got fx={fx}, fy={fy}, skew={skew}: "
             "render with square pixels and resize the image afterwards"
+        )
+    if camera.distorted:
+        raise VitruvianError(
+            f"camera: Blender's camera has no lens distortion; got k1, k2, k3 = {camera.distortion}: "
+            "render with render.effects.ideal_camera, then distort image and labels"
         )
     if camera.mirrored:
         raise VitruvianError(
@@ -249,6 +302,52 @@ def camera_from_blender(blender: BlenderCamera) -> Camera:
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation, -rotation @ camera_to_world[:3, 3]
     return Camera(K, pose, blender.width, blender.height)
+
+
+def _bend(radius: Float64[np.ndarray, " n"], distortion: Radial) -> Float64[np.ndarray, " n"]:
+    """Distorted radius over ideal radius."""
+    k1, k2, k3 = distortion
+    square = radius * radius
+    return np.asarray(1 + square * (k1 + square * (k2 + square * k3)))
+
+
+def _slope(radius: Float64[np.ndarray, " n"], distortion: Radial) -> Float64[np.ndarray, " n"]:
+    """Derivative of the distorted radius by the ideal one."""
+    k1, k2, k3 = distortion
+    return _bend(radius, (3 * k1, 5 * k2, 7 * k3))
+
+
+def _fold(distortion: Radial) -> float:
+    """The ideal radius beyond which the distorted one shrinks again; infinite if it never does."""
+    k1, k2, k3 = distortion
+    squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1.0])
+    turning = squares.real[(np.abs(squares.imag) < 1e-12) & (squares.real > 0)]
+    return float(np.sqrt(turning.min(initial=np.inf)))
+
+
+def _unbent(bent: Float64[np.ndarray, " n"], distortion: Radial) -> Float64[np.ndarray, " n"]:
+    """Ideal radii of distorted ones: interpolated in a table, then Newton's method to rounding error."""
+    largest = float(np.fmax.reduce(bent, initial=0.0))  # NaN has no radius
+    end = _fold(distortion)
+    if np.isinf(end):
+        end = max(1.0, largest)
+        while end * _bend(np.array([end]), distortion)[0] < largest:
+            end *= 2
+    grid = np.linspace(0, end, _TABLE)
+    table = grid * _bend(grid, distortion)
+    if largest > table[-1]:
+        raise VitruvianError(
+            f"camera: distortion {distortion} folds the image back beyond radius {table[-1]:.4g} (tangent of "
+            f"the angle); got a pixel at {largest:.4g}: the lens shows nothing there; "
+            "use a weaker distortion or a narrower view"
+        )
+    radius = np.interp(bent, table, grid)
+    for _ in range(_NEWTON_STEPS):
+        residual = radius * _bend(radius, distortion) - bent
+        if not (np.abs(residual) > _NEWTON_TOLERANCE * end).any():
+            break
+        radius = np.clip(radius - residual / np.maximum(_slope(radius, distortion), 1e-9), 0, end)
+    return radius
 
 
 def _shift(x: float, y: float) -> Float64[np.ndarray, "3 3"]:

@@ -97,8 +97,9 @@ def _share_turned_away(normal: Float32[np.ndarray, "height width 3"], camera: Ca
     """Share of the surface pixels (on a grid of at most a million) whose normal faces away from the eye."""
     step = max(1, round((normal.shape[0] * normal.shape[1] / 1e6) ** 0.5))
     y, x = np.mgrid[: normal.shape[0] : step, : normal.shape[1] : step]
-    rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(camera.K).T * (1, -1, -1)
     sampled = normal[::step, ::step]
+    pixels = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+    rays = camera.directions(pixels).reshape(sampled.shape) * (1, -1, -1)
     cosine = -np.einsum("hwc,hwc->hw", sampled, rays) / np.linalg.norm(rays, axis=-1)
     surface = (sampled != 0).any(axis=-1)
     return float((cosine[surface] < _AWAY_COSINE).mean()) if surface.any() else 0.0

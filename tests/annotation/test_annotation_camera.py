@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from annotation.camera import (
     BlenderCamera,
     Camera,
+    Radial,
     blender_camera,
     camera_from_blender,
     look_at,
@@ -232,6 +233,7 @@ def test_what_blender_cannot_render_is_refused() -> None:
         (camera.resize(768, 500), "square pixels"),
         (camera.flip(), "mirrored"),
         (Camera(skewed, FRONT, 768, 1024), "no skew"),
+        (Camera(camera.K, FRONT, 768, 1024, (0.1, 0.0, 0.0)), "no lens distortion"),
     ):
         with pytest.raises(VitruvianError, match=words):
             blender_camera(unfit)
@@ -280,3 +282,87 @@ def test_broken_json_is_refused(broken: dict[str, Any]) -> None:
 def test_look_at_refuses_a_view_along_up() -> None:
     with pytest.raises(VitruvianError, match="parallel"):
         look_at(np.zeros(3), UP, UP)
+
+
+DISTORTIONS = [(0.08, -0.05, 0.01), (-0.25, 0.08, 0.0), (0.3, 0.0, 0.0), (-0.1, 0.0, 0.02)]
+
+
+def lens(distortion: Radial, focal: float = 700.0) -> Camera:
+    K = np.array([[focal, 0, 380.0], [0, focal * 1.01, 520.0], [0, 0, 1]])
+    return Camera(K, FRONT, 768, 1024, distortion)
+
+
+def opencv_coefficients(camera: Camera) -> np.ndarray:
+    k1, k2, k3 = camera.distortion
+    return np.array([k1, k2, 0.0, 0.0, k3])  # OpenCV's order: p1 and p2 stand between k2 and k3
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+def test_distortion_projects_as_opencv_does(distortion: Radial) -> None:
+    camera = lens(distortion)
+    points = in_front(camera, seed=1, count=200)
+    turn, move = cv2.Rodrigues(FRONT[:3, :3])[0], FRONT[:3, 3]
+    theirs, _ = cv2.projectPoints(points, turn, move, camera.K, opencv_coefficients(camera))
+    ours = camera.project(points)
+    seen = np.isfinite(ours[:, 0])
+    assert seen.mean() > 0.9
+    np.testing.assert_allclose(ours[seen, :2], theirs[seen, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+def test_distortion_is_undone_as_opencv_does(distortion: Radial) -> None:
+    camera = lens(distortion)
+    pixels = np.random.default_rng(2).uniform(-0.5, 1, (200, 2)) * (camera.width / 2, camera.height / 2)
+    pixels += (camera.width / 4, camera.height / 4)
+    often = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 500, 1e-12)
+    theirs = cv2.undistortPointsIter(
+        pixels[:, None], camera.K, opencv_coefficients(camera), np.eye(3), np.eye(3), often
+    )
+    np.testing.assert_allclose(camera.directions(pixels)[:, :2], theirs[:, 0], atol=1e-9)
+
+
+@quick
+@given(cameras(), st.tuples(*[st.floats(-0.05, 0.05)] * 3), seeds)
+def test_a_distorted_pixel_comes_back_through_the_world(camera: Camera, ks: Radial, seed: int) -> None:
+    """To 1e-9 of the image plane, wherever the lens shows anything."""
+    rng = np.random.default_rng(seed)
+    plane = np.column_stack([rng.uniform(-0.7, 0.7, (40, 2)), np.ones(40)])
+    bent = Camera(camera.K, np.eye(4), camera.width, camera.height, ks)
+    pixels = bent.project(plane)
+    np.testing.assert_allclose(bent.directions(pixels[:, :2]), plane, atol=1e-9)
+    np.testing.assert_allclose(bent.unproject(pixels), plane, atol=1e-9)
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+def test_crop_resize_and_flip_keep_the_distortion(distortion: Radial) -> None:
+    camera = lens(distortion)
+    inside = np.column_stack([np.random.default_rng(3).uniform(0, 700, (30, 2)), np.full(30, 2.0)])
+    points = camera.unproject(inside)
+    np.testing.assert_allclose(camera.crop(40, 60, 300, 200).project(points), inside - (40, 60, 0), atol=1e-7)
+    doubled = camera.resize(1536, 512).project(points)
+    np.testing.assert_allclose(doubled, (inside + HALF) * (2, 0.5, 1) - HALF, atol=1e-7)
+    mirrored = camera.flip().project(points)
+    np.testing.assert_allclose(mirrored, inside * (-1, 1, 1) + (767, 0, 0), atol=1e-7)
+
+
+def test_distortion_survives_json_and_tells_cameras_apart() -> None:
+    bent, straight = lens((-0.2, 0.05, 0.0)), lens((0.0, 0.0, 0.0))
+    assert "distortion" not in straight.to_json() and not straight.distorted
+    assert Camera.from_json(json.loads(json.dumps(bent.to_json()))) == bent
+    assert bent != straight and hash(bent) != hash(straight)
+
+
+def test_what_folds_back_has_no_pixel() -> None:
+    """1 - 0.3 r^2 turns at r = 1.054: a point further off the axis would appear inside the image again."""
+    camera = lens((-0.3, 0.0, 0.0))
+    far = np.array([[1.3, 0.0, 1.0]]) @ FRONT[:3, :3] + camera.position
+    assert np.isnan(camera.project(far)[:, :2]).all()
+    near = np.array([[1.0, 0.0, 1.0]]) @ FRONT[:3, :3] + camera.position
+    np.testing.assert_allclose(camera.project(near), [[380 + 700 * 0.7, 520, 1]], atol=1e-9)
+
+
+def test_a_pixel_that_the_lens_leaves_empty_is_refused() -> None:
+    with pytest.raises(VitruvianError, match=r"folds the image back beyond radius 0\.7027"):
+        lens((-0.3, 0.0, 0.0), focal=350.0).rays()
+    with pytest.raises(VitruvianError, match="finite"):
+        lens((np.nan, 0.0, 0.0))

@@ -172,6 +172,18 @@ def test_shrinking_averages_instead_of_picking() -> None:
     assert np.abs(small.astype(int) - 127.5).max() < 2
 
 
+@settings(max_examples=50, deadline=None)
+@given(view=views)
+def test_a_turned_view_keeps_the_lens_distortion(view: View) -> None:
+    """The world seen through the view's camera moves as its matrix moves the pixels of the source."""
+    K = np.array([[90.0, 0, 41.0], [0, 90.0, 63.0], [0, 0, 1]])
+    camera = Camera(K, np.eye(4), SOURCE[1], SOURCE[0], (-0.2, 0.05, 0.01))
+    pixels = np.column_stack([*np.random.default_rng(5).uniform(0, 85, (2, 30)), np.full(30, 2.0)])
+    moved = view.camera(camera).project(camera.unproject(pixels))
+    homogeneous = np.column_stack([pixels[:, :2], np.ones(30)])
+    np.testing.assert_allclose(moved[:, :2], (homogeneous @ view.matrix.T)[:, :2], atol=1e-6)
+
+
 def test_turning_non_square_pixels_is_refused() -> None:
     camera = Camera(np.array([[50.0, 0, 10], [0, 60.0, 10], [0, 0, 1]]), np.eye(4), 21, 21)
     with pytest.raises(VitruvianError, match="non-square"):

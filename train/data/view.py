@@ -91,7 +91,8 @@ class View:
         K[:2, 2] = moved[:2]
         roll = np.eye(4)
         roll[:3, :3] = self._turn
-        turned = Camera(K, roll @ camera.world_to_camera, self.size[1], self.size[0])
+        pose = roll @ camera.world_to_camera
+        turned = Camera(K, pose, self.size[1], self.size[0], camera.distortion)
         return turned.flip() if self.mirror else turned
 
     def apply(self, labels: Labels, classes: int) -> Labels:
