@@ -320,7 +320,9 @@ def _slope(radius: Float64[np.ndarray, " n"], distortion: Radial) -> Float64[np.
 def _fold(distortion: Radial) -> float:
     """The ideal radius beyond which the distorted one shrinks again; infinite if it never does."""
     k1, k2, k3 = distortion
-    squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1.0])
+    coefficients = np.array([7 * k3, 5 * k2, 3 * k1, 1.0])
+    coefficients[np.abs(coefficients) < 1e-12] = 0  # would fold beyond 89.9 degrees, if anywhere
+    squares = np.roots(coefficients)
     turning = squares.real[(np.abs(squares.imag) < 1e-12) & (squares.real > 0)]
     return float(np.sqrt(turning.min(initial=np.inf)))
 

@@ -109,7 +109,7 @@ class View:
         changed |= {name: lookup(images[name], _FILL[name]) for name in _FILL.keys() & images.keys()}
         for name in ("normal", "geometric_normal"):
             if name in images:
-                changed[name] = self._turn_normals(changed[name])
+                changed[name] = self._turn_normals(np.asarray(changed[name]))
         if labels.parts is not None and self.mirror:
             changed["parts"] = flip_parts(np.asarray(changed["parts"])[:, ::-1], classes)
         if labels.keypoints is not None:
