@@ -349,6 +349,59 @@ def _tongue(nodes: Nodes, p: dict[str, Any]) -> None:
     nodes.surface(Base_Color=tuple(p["colour"]), Roughness=0.35, Normal=nodes.bump(bumpy, 0.0006))
 
 
+def _scan(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Textures, or per-vertex colours, of a scan.
+
+    Nodes called `part_id` and `quality` hold the labels where the scan has them in texture space; a label's
+    texel is looked up without filtering.
+    """
+    colour: Any = tuple(p["base_colour"])
+    if p["colour"]:
+        colour = _texture(nodes, p["colour"], "sRGB").outputs["Color"]
+    elif p["vertex_colour"]:
+        channels = {i: nodes.attribute(name) for i, name in enumerate(("col_r", "col_g", "col_b"))}
+        colour = nodes.add("ShaderNodeCombineColor", channels, mode="RGB").outputs[0]
+    inputs = {"Base_Color": colour, "Roughness": _scan_roughness(nodes, p), "Specular_IOR_Level": 0.4}
+    if p["normal_map"]:
+        texel = _texture(nodes, p["normal_map"], "Non-Color").outputs["Color"]
+        inputs["Normal"] = nodes.add("ShaderNodeNormalMap", {"Color": texel}, space="TANGENT").outputs[0]
+    nodes.surface(**inputs)
+    if p["parts"]:
+        texel = _texture(nodes, p["parts"], "Non-Color", "Closest").outputs["Color"]
+        nodes.add("ShaderNodeMath", {0: texel, 1: 255.0}, operation="MULTIPLY", name="part_id")
+    if p["quality"]:
+        texel = _texture(nodes, p["quality"], "Non-Color", "Closest").outputs["Color"]
+        nodes.add("ShaderNodeMath", {0: texel, 1: 0.5 / 255}, operation="GREATER_THAN", name="quality")
+    elif p["trusted_attribute"]:
+        trusted = nodes.attribute(p["trusted_attribute"])
+        nodes.add("ShaderNodeMath", {0: trusted, 1: 0.999}, operation="GREATER_THAN", name="quality")
+
+
+def _scan_roughness(nodes: Nodes, p: dict[str, Any]) -> Any:
+    """A constant, or a texture: its green channel (glTF), its grey value, or 1 - gloss."""
+    if isinstance(p["roughness"], float):
+        return p["roughness"]
+    texel = _texture(nodes, p["roughness"], "Non-Color").outputs["Color"]
+    if p["roughness_channel"] == "green":
+        return nodes.add("ShaderNodeSeparateColor", {0: texel}, mode="RGB").outputs[1]
+    return nodes.math("SUBTRACT", 1.0, texel) if p["roughness_channel"] == "gloss" else texel
+
+
+def _texture(nodes: Nodes, path: str, colour_space: str, interpolation: str = "Linear") -> Any:
+    """An image over the surface's texture coordinates, loaded once per path and colour space."""
+    import bpy
+
+    name = f"{digest_json(path)[:24]}-{colour_space}"
+    image = bpy.data.images.get(name)
+    if image is None:
+        image = bpy.data.images.load(path)
+        image.name, image.alpha_mode = name, "CHANNEL_PACKED"
+        image.colorspace_settings.name = colour_space
+    texture = nodes.add("ShaderNodeTexImage", {"Vector": _uv(nodes)}, interpolation=interpolation)
+    texture.image = image
+    return texture
+
+
 BUILDERS: dict[str, Callable[[Nodes, dict[str, Any]], None]] = {
     "skin": _skin,
     "fabric": _fabric,
@@ -358,5 +411,6 @@ BUILDERS: dict[str, Callable[[Nodes, dict[str, Any]], None]] = {
     "eye": _eye,
     "teeth": _teeth,
     "tongue": _tongue,
+    "scan": _scan,
 }
 """Material kind -> what fills its node tree from the parameters."""
