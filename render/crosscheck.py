@@ -17,7 +17,7 @@ from annotation.labels import Labels
 from render.lights import find_hdri, list_hdris
 from render.people import PersonSpec
 from render.person import Material, Person, Surface
-from render.spec import SPEC_VERSION, CameraSpec, LightSpec, Placement, RenderSettings, SampleSpec
+from render.spec import SPEC_VERSION, CameraSpec, LightSpec, Placement, RenderSettings, SampleSpec, ScanSpec
 from shards.errors import VitruvianError
 
 NEARBY_PX = 1e-3
@@ -53,22 +53,30 @@ class Rig:
         rows = tuple(tuple(row) for row in (turn @ pose).tolist())
         return CameraSpec(self.focal_mm, rows, *self.shift)  # type: ignore[arg-type]
 
-    def probe(self, person: PersonSpec, target: Float[np.ndarray, "3"], scale: int = 1) -> SampleSpec:
-        """A spec of this camera and one person, made for its labels: the picture has one sample a pixel.
-
-        scale: of both sides of the image.
-        """
-        hdri = find_hdri(min(list_hdris()))
+    def spec(
+        self,
+        person: PersonSpec | ScanSpec,
+        target: Float[np.ndarray, "3"],
+        settings: RenderSettings,
+        hdri: str | None = None,
+    ) -> SampleSpec:
+        """A spec of one person under this camera and a bundled HDRI (default: the first by name)."""
+        light = find_hdri(hdri or min(list_hdris()))
         return SampleSpec(
             recipe="crosscheck",
             version=SPEC_VERSION,
             seed=0,
             people=(person,),
             placements=(Placement(),),
-            light=LightSpec(hdri.name, hdri.sha256, 0.0, hdri.neutral_ev),
+            light=LightSpec(light.name, light.sha256, 0.0, light.neutral_ev),
             camera=self.view(target),
-            settings=RenderSettings(self.width * scale, self.height * scale, samples=1, denoise=False),
+            settings=settings,
         )
+
+    def probe(self, person: PersonSpec, target: Float[np.ndarray, "3"], scale: int = 1) -> SampleSpec:
+        """A spec made for its labels: the picture has one sample a pixel. scale: of the image's sides."""
+        size = self.width * scale, self.height * scale
+        return self.spec(person, target, RenderSettings(*size, samples=1, denoise=False))
 
 
 RIGS: Mapping[str, Rig] = {
