@@ -4,34 +4,32 @@ length.
 The unknown is the camera's position; its orientation and focal length are drawn first. No bpy, no rendering.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Float64
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 
-from render.spec import SENSOR_WIDTH_MM, CameraSpec
+from render.person import Person
+from render.ranges import Order, Range, ordered
+from render.regions import FramingName, framing_regions, surface_points
+from render.spec import SENSOR_WIDTH_MM, CameraSpec, Placement, Triple
 from shards.config import Config
 from shards.errors import VitruvianError
-
-FramingName = Literal["face", "upper_body", "full_body"]
 
 _LOWEST_CAMERA = 0.1  # m above the ground
 _NEAREST_SURFACE = 0.12  # m: anything nearer than this to the lens is a camera inside a sleeve
 _SOLVER_STEPS = 200
 _SOLVER_TOLERANCE = 1e-4  # of the frame
 _ATTEMPTS = 24
+_HIDDEN_LIMIT = 0.5  # of the region's box
+_HIDING_CELLS = 12  # per side of that box
+_IN_FRONT = 0.05  # m
 
 
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"expected [low, high] with low <= high, got {list(bounds)}")
-    return bounds
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Share = Annotated[float, Field(ge=0.05, le=1.0)]
 Focal = Annotated[float, Field(ge=8.0, le=600.0)]
 
@@ -39,24 +37,20 @@ Focal = Annotated[float, Field(ge=8.0, le=600.0)]
 class Framing(Config):
     """How one kind of picture is framed. Angles are uniform in their range, focal lengths log-uniform."""
 
-    weight: float = Field(default=1.0, ge=0, description="how often, relative to the other framings")
-    share: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = Field(
-        default=(0.6, 0.9), description="of the frame's tighter side that the region fills"
+    weight: float = Field(ge=0, description="how often, relative to the other framings")
+    share: Annotated[tuple[Share, Share], AfterValidator(ordered)] = Field(
+        description="of the frame's tighter side that the region fills"
     )
-    margin: float = Field(default=0.03, ge=0, lt=0.5, description="of the frame kept free around the region")
-    focal_mm: Annotated[tuple[Focal, Focal], AfterValidator(_ordered)] = Field(
-        default=(28.0, 85.0), description="focal length for a sensor 36 mm wide"
+    margin: float = Field(ge=0, lt=0.5, description="of the frame kept free around the region")
+    focal_mm: Annotated[tuple[Focal, Focal], AfterValidator(ordered)] = Field(
+        description="focal length for a sensor 36 mm wide"
     )
-    frontal_share: float = Field(
-        default=0.8, ge=0, le=1, description="views from the frontal range; the rest: all around"
-    )
-    frontal_deg: float = Field(default=75.0, ge=0, le=180, description="the frontal range is +- this azimuth")
-    elevation_deg: Range = Field(
-        default=(-12.0, 25.0), description="camera above (+) or below the region's centre"
-    )
-    roll_deg: Range = Field(default=(-4.0, 4.0), description="camera roll")
+    frontal_share: float = Field(ge=0, le=1, description="views from the frontal range; the rest: all around")
+    frontal_deg: float = Field(ge=0, le=180, description="the frontal range is +- this azimuth")
+    elevation_deg: Range = Field(description="camera above (+) or below the region's centre")
+    roll_deg: Range = Field(description="camera roll")
     principal_shift: float = Field(
-        default=0.0, ge=0, le=0.5, description="largest shift of the principal point, of the width"
+        ge=0, le=0.5, description="largest shift of the principal point, of the width"
     )
 
     def draw(self, rng: np.random.Generator) -> "View":
@@ -76,13 +70,46 @@ class Framing(Config):
         )
 
 
+class Framings(Config):
+    """The three kinds of picture and how each is framed.
+
+    order: "drawn" by their weights, or "in_turn", view by view, over those with a weight.
+    """
+
+    order: Order
+    face: Framing
+    upper_body: Framing
+    full_body: Framing
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "Framings":
+        if sum(framing.weight for framing in self.named().values()) <= 0:
+            raise ValueError("expected at least one framing with weight > 0")
+        return self
+
+    def named(self) -> dict[FramingName, Framing]:
+        """Framing by name, in a fixed order."""
+        return {"face": self.face, "upper_body": self.upper_body, "full_body": self.full_body}
+
+    def choose(self, rng: np.random.Generator, view: int, available: Sequence[FramingName]) -> FramingName:
+        """The framing of a view. Raises NoCamera when none that is available has a weight."""
+        weights = {name: f.weight for name, f in self.named().items() if f.weight and name in available}
+        if not weights:
+            raise NoCamera(f"framings: none with a weight is available, only {list(available)}")
+        names = list(weights)
+        if self.order == "in_turn":
+            return names[view % len(names)]
+        shares = np.array(list(weights.values()))
+        return names[int(rng.choice(len(names), p=shares / shares.sum()))]
+
+
 @dataclass(frozen=True)
 class View:
     """One draw: direction the region is seen from, lens, and where in the frame the region's box lies.
 
     azimuth_deg: 0 = from the front (-y), 90 = from the person's left (+x). share: of the frame's tighter
     side. slack: how the free space beyond the margins is split, (0, 0) = box at the top left, (0.5, 0.5) =
-    centred.
+    centred. distortion: of the lens, as in `EffectsSpec`; the box is that of the distorted picture.
     """
 
     azimuth_deg: float
@@ -94,6 +121,7 @@ class View:
     slack: tuple[float, float] = (0.5, 0.5)
     shift_x: float = 0.0
     shift_y: float = 0.0
+    distortion: Triple = (0.0, 0.0, 0.0)
 
     def rotation(self) -> Float64[np.ndarray, "3 3"]:
         """World -> camera axes (OpenCV: x right, y down, z forward)."""
@@ -129,7 +157,7 @@ def solve_position(
     nearest = axes[:, 2].min()
     for _ in range(_SOLVER_STEPS):
         local = axes - camera
-        tangents = local[:, :2] / local[:, 2:]
+        tangents = _distorted(local[:, :2] / local[:, 2:], view.distortion)
         low, high = tangents.min(axis=0), tangents.max(axis=0)
         extent = (high - low) / (2 * half)
         free = 1 - 2 * view.margin - extent
@@ -144,31 +172,105 @@ def solve_position(
     return None
 
 
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What a framing shows, in the world (m). extreme: the corners of the convex hull of `points`; in every
+    picture they have the box that all points have. heading_deg: which way it faces, 0 = -y.
+    """
+
+    points: Float64[np.ndarray, "n 3"]
+    extreme: Float64[np.ndarray, "h 3"]
+    heading_deg: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What cameras can be aimed at, in the world (m).
+
+    regions: framing name -> choices of subject: the whole group, or one person's face. surface: KD-tree of
+    points on every surface, to within `regions.REACH`.
+    """
+
+    regions: Mapping[FramingName, tuple[Region, ...]]
+    surface: Any
+
+    def available(self, names: Sequence[FramingName]) -> tuple[FramingName, ...]:
+        """Those of `names` that this target has."""
+        return tuple(name for name in names if name in self.regions)
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A camera and what it was aimed at."""
+
+    camera: CameraSpec
+    region: Region
+
+    def distance(self) -> float:
+        """Median depth of the region, in metres: where a photographer would focus."""
+        return float(np.median(in_camera(self.camera, self.region.points)[:, 2]))
+
+
+class NoCamera(VitruvianError):
+    """No camera fits; `reason` is what a sample is rejected under."""
+
+    reason = "framing:unsolved"
+
+
+def aim_at(people: Sequence[Person], placements: Sequence[Placement]) -> Target:
+    """Everything that a camera can be aimed at in a group: all of it, all upper bodies, each one's face.
+
+    A framing that one of them lacks (a scan of a bust has no full body) is not available.
+    """
+    regions = [
+        {name: placed(points, placement) for name, points in framing_regions(person).items()}
+        for person, placement in zip(people, placements, strict=True)
+    ]
+    found: dict[FramingName, tuple[Region, ...]] = {}
+    found["face"] = tuple(
+        _region(region["face"], placement.heading_deg)
+        for region, placement in zip(regions, placements, strict=True)
+    )
+    names: tuple[FramingName, ...] = ("upper_body", "full_body")
+    for name in names:
+        if all(name in region for region in regions):
+            found[name] = (_region(np.concatenate([region[name] for region in regions]), 0.0),)
+    surfaces = [placed(surface_points(p), at) for p, at in zip(people, placements, strict=True)]
+    return Target(found, cKDTree(np.concatenate(surfaces)))
+
+
 def sample_camera(
     rng: np.random.Generator,
-    regions: Mapping[str, Float[np.ndarray, "_ 3"]],
+    target: Target,
     name: FramingName,
     framing: Framing,
     aspect: float,
-) -> CameraSpec:
-    """Draw views until one can be had with the camera above the ground and clear of every surface.
+    distortion: Triple = (0.0, 0.0, 0.0),
+) -> Shot:
+    """Draw views until one can be had with the camera above the ground and clear of every surface, and with
+    no more than half of the region behind something nearer.
 
-    regions: world points by framing name; "full_body" holds all. aspect: height / width. A camera that would
-    sink into the ground is raised by 5 degrees at a time. Raises VitruvianError when no draw works.
+    aspect: height / width. A camera that would sink into the ground is raised by 5 degrees at a time. Raises
+    NoCamera when the target lacks the framing or no draw works.
     """
+    if name not in target.regions:
+        raise NoCamera(f"framing {name}: not available, expected one of {list(target.regions)}")
+    choices = target.regions[name]
     for _ in range(_ATTEMPTS):
-        view = framing.draw(rng)
+        region = choices[int(rng.integers(len(choices)))]
+        drawn = framing.draw(rng)
+        view = replace(drawn, azimuth_deg=drawn.azimuth_deg + region.heading_deg, distortion=distortion)
         for raised in np.arange(view.elevation_deg, max(45.0, view.elevation_deg) + 1, 5.0):
-            candidate = View(**{**vars(view), "elevation_deg": float(raised)})
-            position = solve_position(regions[name], candidate, aspect)
+            candidate = replace(view, elevation_deg=float(raised))
+            position = solve_position(region.extreme, candidate, aspect)
             if position is None:
                 break
             if position[2] >= _LOWEST_CAMERA:
                 spec = _camera_spec(candidate, position, name)
-                if _is_clear(spec, regions["full_body"], aspect):
-                    return spec
+                if _is_clear(position, target) and _hidden_share(spec, region, target) <= _HIDDEN_LIMIT:
+                    return Shot(spec, region)
                 break
-    raise VitruvianError(
+    raise NoCamera(
         f"framing {name}: no camera in {_ATTEMPTS} draws fits {framing!r}; widen its focal length or share"
     )
 
@@ -177,12 +279,48 @@ def _camera_spec(view: View, position: Float64[np.ndarray, "3"], name: str) -> C
     pose = np.eye(4)
     pose[:3, :3] = view.rotation()
     pose[:3, 3] = -pose[:3, :3] @ position
-    rows = tuple(tuple(float(value) for value in row) for row in pose)
+    rows = tuple(tuple(round(float(value), 9) for value in row) for row in pose)
     return CameraSpec(view.focal_mm, rows, view.shift_x, view.shift_y, name)  # type: ignore[arg-type]
 
 
-def _is_clear(spec: CameraSpec, surface: Float[np.ndarray, "_ 3"], aspect: float) -> bool:
-    """Whether no surface point inside the view cone is nearer than a hand's breadth."""
+def _is_clear(position: Float64[np.ndarray, "3"], target: Target) -> bool:
+    """Whether no surface is nearer than a hand's breadth."""
+    return bool(target.surface.query(position)[0] > _NEAREST_SURFACE)
+
+
+def _hidden_share(spec: CameraSpec, region: Region, target: Target) -> float:
+    """How much of the region's box in the picture lies behind surfaces nearer than all of it."""
+    own, others = in_camera(spec, region.extreme), in_camera(spec, target.surface.data)
+    nearer = others[(others[:, 2] < own[:, 2].min() - _IN_FRONT) & (others[:, 2] > 0)]
+    tangents = own[:, :2] / own[:, 2:]
+    low, size = tangents.min(axis=0), np.ptp(tangents, axis=0)
+    cells = np.floor((nearer[:, :2] / nearer[:, 2:] - low) / size * _HIDING_CELLS).astype(np.int64)
+    cells = cells[((cells >= 0) & (cells < _HIDING_CELLS)).all(axis=1)]
+    return len(np.unique(cells, axis=0)) / _HIDING_CELLS**2
+
+
+def in_camera(spec: CameraSpec, points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
+    """World points (m) in the camera's axes."""
     pose = np.array(spec.world_to_camera)
-    local = surface @ pose[:3, :3].T + pose[:3, 3]
-    return bool(np.linalg.norm(local, axis=1).min() > _NEAREST_SURFACE)
+    return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+
+def placed(points: Float64[np.ndarray, "n 3"], placement: Placement) -> Float64[np.ndarray, "n 3"]:
+    pose = placement.matrix()
+    return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+
+def _region(points: Float64[np.ndarray, "n 3"], heading_deg: float) -> Region:
+    try:
+        return Region(points, points[np.sort(ConvexHull(points).vertices)], heading_deg)
+    except QhullError:  # flat, or too few: as they are
+        return Region(points, points, heading_deg)
+
+
+def _distorted(tangents: Float64[np.ndarray, "n 2"], distortion: Triple) -> Float64[np.ndarray, "n 2"]:
+    """OpenCV's radial distortion of points on the plane z = 1."""
+    if not any(distortion):
+        return tangents
+    squared = (tangents**2).sum(axis=1, keepdims=True)
+    k1, k2, k3 = distortion
+    return np.asarray(tangents * (1 + squared * (k1 + squared * (k2 + squared * k3))))

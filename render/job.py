@@ -1,20 +1,31 @@
-"""A render job as units of work: a few identities, each under its HDRI, make one shard."""
+"""A render job as units of work. One shard holds a few sampled people, or one scan, under one HDRI each."""
 
 import importlib.metadata
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from render.check import keep_rejected, render_checked
 from render.engine import Engine, built_person
-from render.lights import find_hdri, list_hdris
-from render.recipe import RenderConfig, plan_identity
+from render.lights import find_hdri
+from render.recipe import (
+    Reject,
+    RenderConfig,
+    SampledSubject,
+    ScannedSubject,
+    plan_views,
+    subjects,
+)
+from render.sources import ScanConfig, ScanFiles, list_scans
+from render.spec import SampleSpec
 from shards.config import parse_config
+from shards.errors import UsageError, VitruvianError
 from shards.sample import Sample, digest_json
 from shards.units import Stage, Unit, code_digest
 from shards.writer import ShardWriter
@@ -23,23 +34,46 @@ STAGE_NAME = "render"
 REJECTED = ".rejected"
 """Folder beside the shards with the pictures of samples that failed their checks."""
 
-_EXTENT = ("first_identity", "identities", "identities_per_unit")
+_EXTENT = ("first_identity", "identities", "identities_per_unit", "lights")
 """Fields that say how much to render, not what: a longer job keeps the shards of a shorter one."""
+_FOLDERS = ("hdri_folder", "hdris", "scans")
+"""Fields that name inputs, which count by content: HDRIs in the stage's key, a scan in its own units."""
 
 
 def plan(config: RenderConfig) -> list[Unit]:
-    """The units of a job, in order of identity. Cheap: nobody is built, nothing is rendered."""
+    """The units of a job, in order of identity, then light. Nobody is built and nothing rendered; of scans
+    the bytes are read, for their digests.
+    """
     plain = {k: v for k, v in config.model_dump(mode="json").items() if k not in _EXTENT}
-    identities = list(config.identity_range())
-    step = config.identities_per_unit
-    groups = [identities[start : start + step] for start in range(0, len(identities), step)]
+    if config.scans is None:
+        return _people_units(config, plain)
     return [
         Unit(
-            name=f"identity-{group[0]:08d}-{group[-1]:08d}",
-            payload={"config": plain, "identities": group},
+            name=f"scan-{_slug(subject.files.name)}-{subject.files.digest()[:12]}-light-{light:04d}",
+            payload={
+                "config": plain,
+                "scan": subject.files.name,
+                "companions": [files.name for files in subject.companions],
+                "light": light,
+            },
+            inputs=_scan_inputs(subject, config.scans),
+        )
+        for subject in subjects(config)
+        if isinstance(subject, ScannedSubject)
+        for light in range(config.lights)
+    ]
+
+
+def _people_units(config: RenderConfig, plain: dict[str, Any]) -> list[Unit]:
+    identities, step = list(config.identity_range()), config.identities_per_unit
+    return [
+        Unit(
+            name=f"identity-{group[0]:08d}-{group[-1]:08d}-light-{light:04d}",
+            payload={"config": plain, "identities": group, "light": light},
             inputs={"identities": digest_json(group)},
         )
-        for group in groups
+        for group in (identities[start : start + step] for start in range(0, len(identities), step))
+        for light in range(config.lights)
     ]
 
 
@@ -63,27 +97,30 @@ def provenance(config: RenderConfig) -> dict[str, Any]:
 class RenderWorker:
     """Renders one unit into one shard. Picklable; Blender is loaded by the process that calls it, once.
 
-    threads: CPU threads per render (default: all the process may use); the bytes do not depend on it.
+    threads: CPU threads per render (default: all the process may use); the bytes do not depend on it. device:
+    what Cycles runs on.
     """
 
     threads: int | None = None
+    device: str = "cpu"
 
     def __call__(self, stage: Stage, unit: Unit) -> None:
-        """Render the unit's identities and commit its shard; samples that fail their checks are rejects."""
+        """Render the unit's pictures and commit its shard. What cannot be planned (a rejected scan, a
+        framing without a camera) or fails its checks is a reject.
+        """
         config = parse_config(unit.payload["config"], RenderConfig, where=f"unit {unit.name}")
-        engine = _engine(self.threads, config.hdri_folder)
+        engine = _engine(self.threads, config.hdri_folder, _folder(config), self.device)
         rejects: Counter[str] = Counter()
         engine.seconds.clear()
         started = time.perf_counter()
         with ShardWriter(stage.out, unit.name, columns=scalar_columns) as writer:
-            for identity in unit.payload["identities"]:
-                for spec in plan_identity(config, identity, built_person):
-                    checked = render_checked(spec, engine.render_labels)
-                    if checked.problems:
-                        rejects[checked.problems[0].name] += 1
-                        keep_rejected(stage.out / REJECTED, spec, checked)
-                    else:
-                        writer.add(engine.encode(spec, checked.labels))
+            for spec in _specs(config, unit, lambda reason, images: rejects.update({reason: images})):
+                checked = render_checked(spec, engine.render_labels)
+                if checked.problems:
+                    rejects[checked.problems[0].name] += 1
+                    keep_rejected(stage.out / REJECTED, spec, checked)
+                else:
+                    writer.add(engine.encode(spec, checked.labels))
             seconds = {**engine.seconds, "all": time.perf_counter() - started}
             writer.commit(
                 stage_name=stage.name,
@@ -101,13 +138,23 @@ def scalar_columns(sample: Sample) -> Mapping[str, Any]:
     """Index columns of a rendered sample, for selecting without opening it."""
     meta = sample.meta()
     spec = meta["provenance"]["spec"]
+    effects, first = spec["effects"], spec["people"][0]
     return {
         "identity": meta["people"][0]["identity"],
         "people": len(meta["people"]),
+        "scan": first["name"] if "to_person" in first else None,
+        "recipe": spec["recipe"],
         "framing": spec["camera"]["framing"],
         "focal_mm": spec["camera"]["focal_mm"],
         "hdri": spec["light"]["hdri"],
         "exposure_ev": spec["light"]["exposure_ev"],
+        "background": spec["stage"]["background"],
+        "occluders": len(spec["stage"]["occluders"]),
+        "depth_of_field": effects["fstop"] > 0,
+        "shake": any(effects["shake_m"]) or any(effects["shake_deg"]),
+        "noise": effects["shot_noise"] > 0 or effects["read_noise"] > 0,
+        "distortion": any(effects["distortion"]),
+        "jpeg_quality": effects["jpeg_quality"],
         "width": meta["camera"]["width"],
         "height": meta["camera"]["height"],
         "depth_near": meta["depth"]["near"],
@@ -115,17 +162,66 @@ def scalar_columns(sample: Sample) -> Mapping[str, Any]:
     }
 
 
+def _specs(config: RenderConfig, unit: Unit, reject: Reject) -> Iterator[SampleSpec]:
+    """What a unit is to render."""
+    light, build = (
+        unit.payload["light"],
+        partial(built_person, scan_folder=_folder(config)) if config.scans else built_person,
+    )
+    for identity in unit.payload.get("identities", ()):
+        yield from plan_views(config, SampledSubject(identity), light, build, reject)
+    if config.scans is not None:
+        subject = _find_scans(config.scans, [unit.payload["scan"], *unit.payload["companions"]])
+        if _scan_inputs(subject, config.scans) != unit.inputs:
+            raise VitruvianError(
+                f"unit {unit.name}: the files of {subject.files.name!r} or of a scan that joins it changed "
+                "since the job was planned; run it again"
+            )
+        yield from plan_views(config, subject, light, build, reject)
+
+
+def _find_scans(config: ScanConfig, names: list[str]) -> ScannedSubject:
+    found = {files.name: files for files in list_scans(config)}
+    if missing := [name for name in names if name not in found]:
+        raise UsageError(
+            f"scans: {config.folder}: no {', '.join(missing)}; it was there when the job was planned"
+        )
+    first, *others = (found[name] for name in names)
+    return ScannedSubject(first, tuple(others))
+
+
+def _scan_inputs(subject: ScannedSubject, config: ScanConfig) -> dict[str, str]:
+    """Digests of the scans of a unit and of the rules by which they are read."""
+
+    def digest(files: ScanFiles) -> str:
+        return digest_json([files.digest(), config.rules(files.name).model_dump(mode="json")])
+
+    return {
+        "scan": digest(subject.files),
+        **{f"with:{files.name}": digest(files) for files in subject.companions},
+    }
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "unnamed"
+
+
+def _folder(config: RenderConfig) -> Path | None:
+    return config.scans.folder if config.scans else None
+
+
 def _look(config: RenderConfig) -> dict[str, Any]:
-    """The configuration without its extent, and HDRIs by content instead of by folder."""
-    plain = config.model_dump(mode="json", exclude={*_EXTENT, "hdri_folder", "hdris"})
-    names = config.hdris or tuple(list_hdris(config.hdri_folder))
-    return {"config": plain, "hdris": {name: find_hdri(name, config.hdri_folder).sha256 for name in names}}
+    """The configuration without its extent; HDRIs by content, and scans only by whether there are any."""
+    plain = config.model_dump(mode="json", exclude={*_EXTENT, *_FOLDERS})
+    hdris = {name: find_hdri(name, config.hdri_folder).sha256 for name in config.hdri_names()}
+    return {"config": plain, "scanned": config.scans is not None, "hdris": hdris}
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("bpy", "anny", "numpy")}
+    return {name: importlib.metadata.version(name) for name in ("bpy", "anny", "numpy", "scipy")}
 
 
 @lru_cache(maxsize=1)
-def _engine(threads: int | None, hdri_folder: Path | None) -> Engine:
-    return Engine(threads, hdri_folder)
+def _engine(threads: int | None, hdri_folder: Path | None, scan_folder: Path | None, device: str) -> Engine:
+    given = {"scan_folder": scan_folder} if scan_folder else {}
+    return Engine(threads, hdri_folder, **given, **({"device": device} if device != "cpu" else {}))
