@@ -56,7 +56,14 @@ class ScanFiles:
 
         Each file is hashed once per process as long as its size and modification time stay.
         """
-        names = {os.path.relpath(path, self.mesh.parent).replace(os.sep, "/"): path for path in self.paths()}
+        return self._digest_of(self.paths())
+
+    def import_digest(self) -> str:
+        """The same over what the import depends on: all but the sidecars."""
+        return self._digest_of(tuple(p for p in self.paths() if p not in self.sidecars.values()))
+
+    def _digest_of(self, paths: tuple[Path, ...]) -> str:
+        names = {os.path.relpath(path, self.mesh.parent).replace(os.sep, "/"): path for path in paths}
         return digest_json({name: _hashed(path) for name, path in names.items()})
 
 
@@ -179,10 +186,11 @@ def _roles(mesh: Path, layout: str, images: Mapping[str, Path]) -> dict[str, Pat
             if (named := images.get(f"{mesh.stem}.{role}{suffix}".lower())) is not None:
                 found[role] = named
                 break
-    if "colour" not in found:
-        beside = [images[n] for s in IMAGES if (n := f"{mesh.stem}{s}".lower()) in images]
-        if beside and not referenced_files(mesh):
-            found["colour"] = beside[0]
+    if "colour" not in found and mesh.suffix.lower() == ".ply":  # it has no materials to refer to textures
+        likely = [Path(name).name.lower() for name in referenced_files(mesh)]
+        likely += [f"{mesh.stem}{suffix}".lower() for suffix in IMAGES]
+        colour = next((images[name] for name in likely if name in images), None)
+        return found if colour is None else found | {"colour": colour}
     return found
 
 

@@ -16,13 +16,13 @@ _HEAD = 1 << 16
 def check_files(files: ScanFiles) -> None:
     """Raise ScanRejected, saying which file is wrong and how, when one cannot be what its name says."""
     _check_mesh(files.mesh)
-    for path in files.paths():
+    for path in sorted(set(files.paths()) - set(files.sidecars.values())):
         if path.suffix.lower() in IMAGES:
             check_image(path)
 
 
 def check_image(path: Path) -> None:
-    """Decode an image once, its size bounded beforehand. Raises ScanRejected "texture:...".."""
+    """Decode an image once, its size bounded beforehand. Raises ScanRejected "texture:..."."""
     from PIL import Image, UnidentifiedImageError
 
     try:

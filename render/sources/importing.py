@@ -22,6 +22,9 @@ CACHE_SCHEMA = 1
 TIME_LIMIT_S = 1800.0
 
 
+_REJECTED: dict[Path, tuple[str, str]] = {}  # of this process: a file that hangs is not waited for twice
+
+
 @lru_cache(maxsize=4)
 def _remembered(path: Path) -> ScanMesh:
     with np.load(path, allow_pickle=False) as data:
@@ -34,8 +37,14 @@ def import_scan(files: ScanFiles) -> ScanMesh:
     Raises ScanRejected for files that are corrupt, crash or hang the importer, or hold no usable mesh.
     """
     path = _cache_path(files)
+    if path in _REJECTED:
+        raise ScanRejected(*_REJECTED[path])
     if not path.exists():
-        _write_cache(files, path)
+        try:
+            _write_cache(files, path)
+        except ScanRejected as rejected:
+            _REJECTED[path] = rejected.reason, str(rejected)
+            raise
     return _remembered(path)
 
 
@@ -67,9 +76,8 @@ _LOG = "blender.log"
 
 
 def _run_blender(mesh: Path, out: Path) -> None:
-    root = Path(__file__).parents[2]
-    environment = dict(os.environ) | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", blender.__name__, str(mesh.resolve()), str(out)]
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", str(blender.__file__), str(mesh.resolve()), str(out)]
     log = out / _LOG
     with log.open("wb") as sink:
         try:
@@ -105,5 +113,7 @@ def _cache_root() -> Path:
 
 
 def _cache_path(files: ScanFiles) -> Path:
-    key = hashlib.sha256(f"{version('bpy')}/{CACHE_SCHEMA}/{files.mesh.name}/{files.digest()}".encode())
+    key = hashlib.sha256(
+        f"{version('bpy')}/{CACHE_SCHEMA}/{files.mesh.name}/{files.import_digest()}".encode()
+    )
     return _cache_root() / f"{key.hexdigest()[:32]}.npz"

@@ -51,11 +51,8 @@ def clean(raw: Mapping[str, np.ndarray], materials: list[dict[str, Any]], path: 
             f"{path}: expected at most {MAX_FACES} triangles; got {len(raw['corners'])}: decimate it",
         )
     at = raw["vertices"][raw["corners"]].astype(np.float32) + np.float32(0)
-    if not np.isfinite(at).all():
-        raise ScanRejected(
-            "mesh:not-finite",
-            f"{path}: {int((~np.isfinite(at)).any(axis=(1, 2)).sum())} triangles have NaN corners",
-        )
+    if bad := int((~np.isfinite(at)).any(axis=(1, 2)).sum()):
+        raise ScanRejected("mesh:not-finite", f"{path}: {bad} triangles have corners that are not finite")
     good = _with_area(at)
     if not good.any():
         raise ScanRejected("mesh:no-area", f"{path}: all {len(good)} triangles are degenerate")

@@ -25,6 +25,8 @@ _OWN_UNIT = {"renderpeople": "cm"}
 _GUESSES = ("cm", "mm", "dm", "inch", "foot")
 _SPAN = 1.25  # outstretched arms are about as wide as the body is tall
 _DEEP = 0.6  # a standing person's smaller horizontal extent, striding, over the height; a head's is more
+_USUAL = 0.5  # by how much an unusual axis must look more upright than the usual one
+_UPRIGHT = 0.2  # how much it must at least; a T-pose or a bust on its side are near 0
 _FOOT_POINTS = 0.015  # how far feet lie before shins, over the height; measured 0.036 .. 0.084 on 24 people
 
 
@@ -122,25 +124,31 @@ def _decide_up(skin: _Skin, front: str, convention: str, notes: list[str]) -> st
     extents = skin.bounds[1] - skin.bounds[0]
     usable = [a for a in "yzx" if front == "auto" or a != front[1]]
     usable.sort(key=lambda a: a != convention[1])
-    standing = [a for a in usable if is_standing(extents, f"+{a}")]
-    if not standing:
-        notes.append("up: assumed, for the shape is not that of a standing person")
-        return f"+{usable[0]}"
-    longest = max(standing, key=lambda a: extents[_AXES[a]])
-    axis = standing[0] if extents[_AXES[standing[0]]] * _SPAN > extents[_AXES[longest]] else longest
-    if axis != convention[1]:
-        notes.append(f"up: {axis} by the longest extent, where {convention} is usual")
-    if _head_first(skin, f"-{axis}") > _head_first(skin, f"+{axis}"):
-        notes.append(f"up: -{axis} by where the feet are")
-        return f"-{axis}"
-    return f"+{axis}"
+    usual = f"+{usable[0]}"
+    scores = {
+        up: _head_over_feet(skin, up) + (_USUAL if up == usual else 0.0)
+        for up in (f"{sign}{axis}" for axis in usable for sign in "+-")
+        if is_standing(extents, up)
+    }
+    up = max(scores, key=lambda a: scores[a], default=usual)
+    if scores.get(up, 0.0) < _UPRIGHT:
+        notes.append(f"up: {usual} assumed, for the shape is not that of a standing person")
+        return usual
+    if up != convention:
+        notes.append(f"up: {up} by the shape, where {convention} is usual")
+    return up
 
 
-def _head_first(skin: _Skin, up: str) -> float:
+def _head_over_feet(skin: _Skin, up: str) -> float:
     """Positive when the highest tenth is narrower than the lowest (a head, or a hand, over two feet) and
-    most of the surface lies above the middle. Measured on 24 posed people: 0.5 .. 1.7.
+    most of the surface lies above the middle; 0 when there is too little to say.
+
+    Of 80 sampled people, arms raised or outstretched included, 79 were found upright in the usual axes and
+    76 in others; the rest reach overhead, hands apart.
     """
     share = skin.heights(up)
+    if not (share < 0.1).any() or not (share > 0.9).any():
+        return 0.0
     low, top = _spread(skin, share < 0.1, up), _spread(skin, share > 0.9, up)
     above = float(skin.areas @ share / skin.areas.sum())
     return float(np.log(low / top)) + 4 * (above - 0.5)
@@ -148,8 +156,6 @@ def _head_first(skin: _Skin, up: str) -> float:
 
 def _spread(skin: _Skin, chosen: np.ndarray, up: str) -> float:
     """Standard deviation of a slab's surface across `up`."""
-    if not chosen.any():
-        return 1e-9
     away = np.delete(skin.points[chosen] - skin.mean(chosen), _AXES[up[1]], axis=1)
     weight = skin.areas[chosen] / skin.areas[chosen].sum()
     return float(np.sqrt(weight @ (away**2).sum(1))) + 1e-9

@@ -11,14 +11,18 @@ from jaxtyping import Float64, UInt8
 from annotation.keypoints import SIZES, KeypointVocabulary, keypoint_vocabulary
 from annotation.parts import IGNORE, part_vocabulary
 from render.sources.config import ScanRejected
+from render.sources.guard import check_image
 
 PART_CLASSES = 28
 
 
 def read_map(path: Path) -> UInt8[np.ndarray, "height width"]:
-    """An 8-bit single-channel image in texture space. Raises ScanRejected "sidecar:image"."""
+    """An 8-bit single-channel image in texture space. Raises ScanRejected "sidecar:image" or
+    "texture:...".
+    """
     from PIL import Image
 
+    check_image(path)
     with Image.open(path) as image:
         if image.mode not in ("L", "P", "1"):
             raise ScanRejected(
