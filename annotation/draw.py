@@ -147,6 +147,23 @@ def letterbox(
     return page
 
 
+def captioned(
+    image: UInt8[np.ndarray, "height width 3"], caption: str, background: Colour = WHITE
+) -> UInt8[np.ndarray, "_ width 3"]:
+    """The image with a line of text under it for each line of `caption`; the type shrinks until it fits."""
+    lines, width = caption.split("\n"), image.shape[1]
+    size = float(np.clip(width / 14, 9, 22))
+    widest = max(ImageFont.load_default(size).getlength(line) for line in lines)
+    size = max(7.0, size * min(1.0, 0.96 * width / max(widest, 1)))
+    row = round(1.4 * size)
+    page = Image.new("RGB", (width, row * len(lines) + round(0.3 * size)), background)
+    pen = ImageDraw.Draw(page)
+    for number, line in enumerate(lines):
+        place = (width / 2, (number + 0.6) * row)
+        pen.text(place, line, fill=(40, 42, 50), font=ImageFont.load_default(size), anchor="mm")
+    return np.concatenate([image, np.asarray(page)])
+
+
 def tile(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     columns: int,

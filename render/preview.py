@@ -1,71 +1,39 @@
-"""Pictures of specs in milliseconds: the same people, occluders and camera as a render, lit softly by the
-same HDRI, drawn by OpenGL.
+"""Pictures of specs and scans in milliseconds, and contact sheets of them: the same people, occluders and
+camera as a render, lit softly by the same HDRI, drawn by OpenGL.
 
 Geometry is exact (`render.rasteriser`); light is the HDRI's irradiance without shadows, materials are their
 base colour or texture, and the ground is the HDRI's own.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
-from PIL import Image
+from jaxtyping import Float32, UInt8
 
-from annotation.camera import Camera
+from annotation.camera import Camera, look_at
+from annotation.draw import captioned, tile
 from annotation.labels import Labels
 from render import effects
 from render.engine import built_person
-from render.lights import find_hdri, read_hdri
+from render.lights import find_hdri
 from render.people import PersonSpec
-from render.person import Material, Person, Surface
+from render.person import Person
 from render.props import occluder_mesh
 from render.rasteriser import Piece, Raster, rasterise
+from render.shading import Environment, encoded, environment_of, lit_piece, painted_piece, paints, studio
 from render.sources import load_scan
 from render.spec import LightSpec, Placement, SampleSpec, ScanSpec
 from shards.errors import UsageError
 
-_GAMMA = 1 / 2.2  # a pure power: light and albedo may be encoded apart and multiplied
-_ENVIRONMENT_WIDTH = 1024  # px kept of an HDRI
-_TEXTURE_SIDE = 1024  # px kept of a texture
 _BRIGHTEST = 64.0  # radiance kept of a lamp in the background
-_GREY = (0.5, 0.5, 0.5)
-_COLOUR_PARAMETERS = ("tone", "colour", "base_colour")  # of the materials, first found first
-
-
-class Environment:
-    """An HDRI as a small panorama, and its light on a matt surface as nine spherical harmonics."""
-
-    def __init__(self, panorama: Float32[np.ndarray, "h w 3"]) -> None:
-        self.panorama = panorama
-        height, width = panorama.shape[:2]
-        v, u = (np.mgrid[:height, :width].astype(np.float64) + 0.5) / np.array([height, width])[:, None, None]
-        elevation, azimuth = (0.5 - v) * np.pi, (0.5 - u) * 2 * np.pi
-        directions = np.stack(
-            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1
-        )
-        solid_angle = np.cos(elevation) * (np.pi / height) * (2 * np.pi / width)
-        light = (panorama * solid_angle[..., None]).reshape(-1, 3)
-        self.harmonics = _harmonics(directions.reshape(-1, 3)).T @ light
-
-    def shade(
-        self, normals: Float64[np.ndarray, "n 3"], rotation_deg: float = 0.0
-    ) -> Float64[np.ndarray, "n 3"]:
-        """Light that a white matt surface of each world normal sends out (Ramamoorthi & Hanrahan 2001)."""
-        cosine_lobe = np.array([1.0] + [2 / 3] * 3 + [1 / 4] * 5)  # convolved, over pi
-        turned = normals @ _about_z(rotation_deg).T
-        return np.asarray(np.maximum(_harmonics(turned) * cosine_lobe @ self.harmonics, 0))
-
-    def seen(self, camera: Camera, rotation_deg: float = 0.0) -> Float32[np.ndarray, "height width 3"]:
-        """The background of a picture, linear."""
-        d = camera.rays() @ _about_z(rotation_deg).T
-        height, width = self.panorama.shape[:2]
-        u = 0.5 - np.arctan2(d[..., 1], d[..., 0]) / (2 * np.pi)
-        v = 0.5 - np.arctan2(d[..., 2], np.hypot(d[..., 0], d[..., 1])) / np.pi
-        where = np.stack([u * width - 0.5, v * height - 0.5], axis=-1).astype(np.float32)
-        return np.asarray(cv2.remap(self.panorama, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
+_CELL = 192  # px, the longer side of a preview on a contact sheet
+_COLUMNS = 6
+_SCAN_SIDE = 480  # px, the height of a scan's view
+_FILL = 0.94  # of the view's height or width
+_FAR = 4.0  # times its extent from the middle: the perspective of a portrait lens
+_VIEWS = {"front": 0.0, "its left side": 90.0, "back": 180.0}
 
 
 def preview(
@@ -83,16 +51,9 @@ def preview(
     plain = spec.camera.camera(width, height)
     camera = Camera(plain.K, plain.world_to_camera, width, height, spec.effects.distortion)
     ideal = effects.ideal_camera(camera)
-    environment = _environment(find_hdri(spec.light.hdri, hdri_folder).path)
-    people = [_built(person, scan_folder) for person in spec.people]
-    pieces = []
-    for index, (person, placement) in enumerate(zip(people, spec.placements, strict=True), start=1):
-        pieces += [lit_piece(s, index, environment, spec.light, placement) for s in person.surfaces]
-    nobody = len(people) + 1
-    for occluder in spec.stage.occluders:
-        vertices, faces, normals = occluder_mesh(occluder)
-        light = environment.shade(normals, spec.light.rotation_deg) * 2**spec.light.exposure_ev
-        pieces.append(Piece(vertices, faces, nobody, _encoded(light * occluder.colour)))
+    environment = environment_of(find_hdri(spec.light.hdri, hdri_folder).path)
+    nobody = len(spec.people) + 1
+    pieces = [*_people(spec, scan_folder, environment), *_occluders(spec, nobody, environment)]
     raster = rasterise(pieces, ideal)
     picture = _over(raster, _background(spec, environment, ideal))
     shown = raster.ids * (raster.ids < nobody)
@@ -104,21 +65,54 @@ def preview(
     return Labels(rgb=bent["rgb"], depth=bent["depth"], alpha=alpha, instance=instance, camera=camera)
 
 
-def lit_piece(
-    surface: Surface, id: int, environment: Environment, light: LightSpec, placement: Placement
-) -> Piece:
-    """A person's surface in the world, with the light on it as colours."""
-    pose = placement.matrix()
-    normals = surface.normals @ pose[:3, :3].T
-    shade = environment.shade(normals, light.rotation_deg) * 2**light.exposure_ev
-    vertices = surface.vertices @ pose[:3, :3].T + pose[:3, 3]
-    texture = surface.material.params.get("colour") if surface.material.kind == "scan" else None
-    if texture is None or surface.uv is None:
-        return Piece(vertices, surface.faces, id, _encoded(shade * _albedo(surface)))
-    corners = surface.faces.ravel()
-    faces = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
-    uv = surface.uv.reshape(-1, 2).astype(np.float32)
-    return Piece(vertices[corners], faces, id, _encoded(shade[corners]), uv, _texture(Path(texture)))
+def contact_sheet(
+    specs: Sequence[SampleSpec], scan_folder: Path | None = None, hdri_folder: Path | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The previews of `specs` in rows of six, each with its framing, focal length and light."""
+    cells = []
+    for spec in specs:
+        width, height = spec.settings.width, spec.settings.height
+        scale = _CELL / max(width, height)
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        picture = preview(spec, scan_folder, hdri_folder, size).rgb
+        assert picture is not None
+        view = f"{spec.camera.framing.replace('_', ' ')}, {spec.camera.focal_mm:.0f} mm"
+        light = f"{spec.light.hdri} {spec.light.rotation_deg:+.0f}°"
+        cells.append(captioned(picture, f"{view}\n{light}"))
+    return tile(cells, _COLUMNS, gap=6)
+
+
+def scan_sheet(person: Person) -> UInt8[np.ndarray, "height width 3"]:
+    """A person from the front, its left and the back: in its colours, then its parts and the quality of its
+    geometry (red: not to be trusted) if it carries them.
+    """
+    soft = Environment(studio())
+    views = {name: _portrait(person, heading) for name, heading in _VIEWS.items()}
+    triangles = sum(len(surface.faces) for surface in person.surfaces)
+    pictures = []
+    for name, heading in _VIEWS.items():
+        light = LightSpec("studio", "", -heading, 0.0)
+        pieces = [lit_piece(s, 1, soft, light, Placement()) for s in person.surfaces]
+        caption = f"{name}\n{person.height:.2f} m, {triangles:,} triangles"
+        pictures.append(captioned(_on_white(rasterise(pieces, views[name])), caption))
+    for title, colours in paints(person).items():
+        for name, heading in _VIEWS.items():
+            pieces = [painted_piece(s, colours[s.name], soft, -heading) for s in person.surfaces]
+            pictures.append(captioned(_on_white(rasterise(pieces, views[name])), title))
+    return tile(pictures, len(_VIEWS))
+
+
+def _people(spec: SampleSpec, scan_folder: Path | None, environment: Environment) -> Iterator[Piece]:
+    for index, (who, placement) in enumerate(zip(spec.people, spec.placements, strict=True), start=1):
+        for surface in _built(who, scan_folder).surfaces:
+            yield lit_piece(surface, index, environment, spec.light, placement)
+
+
+def _occluders(spec: SampleSpec, id: int, environment: Environment) -> Iterator[Piece]:
+    for occluder in spec.stage.occluders:
+        vertices, faces, normals = occluder_mesh(occluder)
+        light = environment.shade(normals, spec.light.rotation_deg) * 2**spec.light.exposure_ev
+        yield Piece(vertices, faces, id, encoded(light * occluder.colour))
 
 
 def _built(spec: PersonSpec | ScanSpec, scan_folder: Path | None) -> Person:
@@ -134,50 +128,13 @@ def _scan(spec: ScanSpec, folder: Path) -> Person:
     return load_scan(spec, folder)
 
 
-def _albedo(surface: Surface) -> Float64[np.ndarray, "v 3"]:
-    """The base colour of each vertex: what the material's shader starts from."""
-    attributes = surface.attributes
-    if surface.material.params.get("vertex_colour"):
-        return np.stack([attributes[f"col_{channel}"] for channel in "rgb"], axis=1)
-    colour = np.tile(base_colour(surface.material), (len(surface.vertices), 1))
-    for name in ("shade", "lips"):  # of skin
-        if name in attributes and name in surface.material.params:
-            share = np.clip(attributes[name], 0, 1)[:, None]
-            colour = colour * (1 - share) + share * np.array(surface.material.params[name])
-    return colour
-
-
-def base_colour(material: Material) -> Float64[np.ndarray, "3"]:
-    """A material in one linear colour; eyes are white, what has no colour is grey."""
-    if material.kind == "eye":
-        return np.array([0.75, 0.73, 0.7])
-    found: Any = next((p for k in _COLOUR_PARAMETERS if (p := material.params.get(k)) is not None), _GREY)
-    return np.array(_GREY if isinstance(found, str) else found, dtype=np.float64)
-
-
-@lru_cache(maxsize=16)
-def _environment(path: Path) -> Environment:
-    panorama = read_hdri(path)
-    width = min(panorama.shape[1], _ENVIRONMENT_WIDTH)
-    return Environment(cv2.resize(panorama, (width, width // 2), interpolation=cv2.INTER_AREA))
-
-
-@lru_cache(maxsize=16)
-def _texture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(path) as image:
-        image.draft("RGB", (_TEXTURE_SIDE, _TEXTURE_SIDE))
-        small = image.convert("RGB")
-        small.thumbnail((_TEXTURE_SIDE, _TEXTURE_SIDE))
-        return np.asarray(small)
-
-
 def _background(
     spec: SampleSpec, environment: Environment, camera: Camera
 ) -> Float32[np.ndarray, "height width 3"]:
     if spec.stage.background == "transparent":
         return np.zeros((camera.height, camera.width, 3), np.float32)
     light = environment.seen(camera, spec.light.rotation_deg) * np.float32(2**spec.light.exposure_ev)
-    return _encoded(np.minimum(light, _BRIGHTEST).reshape(-1, 3)).reshape(light.shape)
+    return encoded(np.minimum(light, _BRIGHTEST).reshape(-1, 3)).reshape(light.shape)
 
 
 def _over(
@@ -188,19 +145,21 @@ def _over(
     return np.rint(np.clip(raster.colour + background * 255 * bare, 0, 255)).astype(np.uint8)
 
 
-def _encoded(
-    linear: Float32[np.ndarray, "n 3"] | Float64[np.ndarray, "n 3"],
-) -> Float32[np.ndarray, "n 3"]:
-    return np.clip(linear, 0, 1).astype(np.float32) ** np.float32(_GAMMA)
+def _on_white(raster: Raster) -> UInt8[np.ndarray, "height width 3"]:
+    return _over(raster, np.ones((*raster.depth.shape, 3), np.float32))
 
 
-def _about_z(angle_deg: float) -> Float64[np.ndarray, "3 3"]:
-    return Placement(heading_deg=angle_deg).matrix()[:3, :3]
-
-
-def _harmonics(directions: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 9"]:
-    """The real spherical harmonics of bands 0, 1 and 2."""
-    x, y, z = directions.T
-    bands = [np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x]
-    bands += [1.092548 * x * y, 1.092548 * y * z, 0.315392 * (3 * z * z - 1), 1.092548 * x * z]
-    return np.stack([*bands, 0.546274 * (x * x - y * y)], axis=1)
+def _portrait(person: Person, heading_deg: float) -> Camera:
+    """A camera around the person, 0 = from the front, that shows all of it; as wide as any side needs."""
+    points = np.concatenate([surface.vertices for surface in person.surfaces])
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle, extent = (low + high) / 2, high - low
+    across = float(np.hypot(extent[0], extent[1]))
+    angle = np.deg2rad(heading_deg)
+    distance = _FAR * max(float(extent.max()), 0.1)
+    eye = middle + distance * np.array([np.sin(angle), -np.cos(angle), 0.0])
+    width = round(_SCAN_SIDE * float(np.clip(across / extent[2], 0.4, 1.5)))
+    nearest = distance - across / 2
+    focal = _FILL * nearest * min(_SCAN_SIDE / extent[2], width / across)
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (_SCAN_SIDE - 1) / 2], [0, 0, 1]])
+    return Camera(K, look_at(eye, middle, np.array([0.0, 0.0, 1.0])), width, _SCAN_SIDE)

@@ -91,6 +91,9 @@ def _pyrender() -> Any:
     """pyrender, which chooses its platform when it is imported: EGL needs no display."""
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     try:
+        import OpenGL
+
+        OpenGL.UNSIGNED_BYTE_IMAGES_AS_STRING = False  # else it calls numpy's deprecated tostring
         import pyrender
     except ImportError as error:
         raise UsageError(
