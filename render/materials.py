@@ -368,7 +368,8 @@ def _scan(nodes: Nodes, p: dict[str, Any]) -> None:
     nodes.surface(**inputs)
     if p["parts"]:
         texel = _texture(nodes, p["parts"], "Non-Color", "Closest").outputs["Color"]
-        nodes.add("ShaderNodeMath", {0: texel, 1: 255.0}, operation="MULTIPLY", name="part_id")
+        value = nodes.math("MULTIPLY", texel, 255.0)
+        nodes.add("ShaderNodeMath", {0: value}, operation="ROUND", name="part_id")
     if p["quality"]:
         texel = _texture(nodes, p["quality"], "Non-Color", "Closest").outputs["Color"]
         nodes.add("ShaderNodeMath", {0: texel, 1: 0.5 / 255}, operation="GREATER_THAN", name="quality")
@@ -388,12 +389,17 @@ def _scan_roughness(nodes: Nodes, p: dict[str, Any]) -> Any:
 
 
 def _texture(nodes: Nodes, path: str, colour_space: str, interpolation: str = "Linear") -> Any:
-    """An image over the surface's texture coordinates, loaded once per path and colour space."""
+    """An image over the surface's texture coordinates, loaded once per path and colour space.
+
+    Those of scans that have left the scene go when another is loaded: a worker sees hundreds.
+    """
     import bpy
 
-    name = f"{digest_json(path)[:24]}-{colour_space}"
+    name = f"scan-{digest_json(path)[:24]}-{colour_space}"
     image = bpy.data.images.get(name)
     if image is None:
+        for left in [i for i in bpy.data.images if i.users == 0 and i.name.startswith("scan-")]:
+            bpy.data.images.remove(left)
         image = bpy.data.images.load(path)
         image.name, image.alpha_mode = name, "CHANNEL_PACKED"
         image.colorspace_settings.name = colour_space
