@@ -22,6 +22,7 @@ from shards.errors import VitruvianError
 _ATTEMPTS = 24
 _STEPS = 200
 _CLOSE_ENOUGH = 0.005  # m
+_FAR = 0.5  # m
 _OUTSIDE = 20.0  # m: where newcomers come from
 
 
@@ -49,7 +50,11 @@ def place_people(
 
 
 def clearance(points: Float64[np.ndarray, "n 3"], tree: Any) -> float:
-    """Smallest distance (m) of `points` to those of the KD-tree."""
+    """Smallest distance (m) of `points` to those of the KD-tree; far away, of their boxes, which is less."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    apart = float(np.linalg.norm(np.maximum(np.maximum(low - tree.maxes, tree.mins - high), 0.0)))
+    if apart > _FAR:
+        return apart
     coarse = float(tree.query(points[::50])[0].min())
     near = points[((points >= tree.mins - coarse) & (points <= tree.maxes + coarse)).all(axis=1)]
     return float(tree.query(near, distance_upper_bound=coarse)[0].min(initial=coarse))

@@ -2,7 +2,7 @@
 field; there are no defaults, so that a recipe's file says all there is to say.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -13,7 +13,10 @@ from shards.config import Config
 _D65_MIRED = 1e6 / 6504
 
 
-def ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+Bounds = TypeVar("Bounds", tuple[int, int], tuple[float, float])
+
+
+def ordered(bounds: Bounds) -> Bounds:
     """`bounds`, which must not fall."""
     if bounds[0] > bounds[1]:
         raise ValueError(f"expected [low, high] with low <= high, got {list(bounds)}")

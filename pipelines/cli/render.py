@@ -1,9 +1,9 @@
-"""`vitruvian render`: plan, run, and render one spec."""
+"""`vitruvian render`: plan, run, rebuild one sample, look at scans and at a plan."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,39 +12,47 @@ from shards.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Render people under HDRI lighting with exact labels.")
 
+_PREVIEWED_VIEWS = 3  # of each identity, so that a sheet shows several
+
+Device = Literal["auto", "cpu", "cuda", "optix"]
+
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file.")]
 Section = Annotated[str | None, typer.Option("--section", help="Dotted path in the YAML: render.train.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="Output folder; an earlier run of the same is continued.")]
-
-_BYTES_PER_PIXEL = 8.0  # all members of a sample, measured on 192 x 256 (docs/render.md)
-_SECONDS_PER_RAY = 1.6e-6  # one core, AMD EPYC; beauty render
-_SECONDS_PER_IDENTITY = 2.0  # build, load, BVH, HDRI
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Hdris = Annotated[Path | None, typer.Option("--hdri-folder", help="Default: bpy's own.")]
+Scans = Annotated[Path | None, typer.Option("--scan-folder", help="Where the scans of the spec are.")]
+On = Annotated[Device, typer.Option("--device", help="What Cycles renders on; auto: a GPU if there is one.")]
 
 
 @app.command()
-def plan(config: ConfigFile, section: Section = None, as_json: AsJson = False) -> None:
+def plan(
+    config: ConfigFile,
+    section: Section = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write every spec to this file, one JSON a line.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
     """Say how many images, hours and bytes a job comes to. Renders nothing."""
+    from render.forecast import forecast, forecast_specs
     from render.job import plan as plan_units
     from render.recipe import RenderConfig
 
     job = load_config(config, RenderConfig, section)
-    images, pixels = job.identities * job.views, job.width * job.height
-    seconds = images * pixels * (job.samples + 3) * _SECONDS_PER_RAY + job.identities * _SECONDS_PER_IDENTITY
-    figures = {
-        "units": len(plan_units(job)),
-        "identities": job.identities,
-        "images": images,
-        "core_seconds": round(seconds),
-        "bytes": round(images * pixels * _BYTES_PER_PIXEL),
-    }
+    found = forecast(job)
+    rejects: dict[str, int] = {}
+    if out is not None:
+        found = forecast_specs(job, _write_specs(job, out, found.images, rejects, quiet))
+    units = len(plan_units(job))
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(json.dumps({**found.to_json(), "recipe": job.recipe, "units": units, "rejects": rejects}))
         return
-    typer.echo(
-        f"{images} images of {job.width} x {job.height} px ({job.identities} people x {job.views} views) in "
-        f"{figures['units']} shards; about {_duration(seconds)} of one core, {figures['bytes'] / 1e6:.1f} MB"
-    )
+    _print_forecast(job, found, units)
+    for reason, images in rejects.items():
+        typer.echo(f"{images} images cannot be planned: {reason}", err=True)
 
 
 @app.command()
@@ -53,11 +61,14 @@ def run(
     out: Out,
     section: Section = None,
     executor: Annotated[str, typer.Option("--executor", help="inline (this process) or ray.")] = "inline",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes under ray.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes under ray; on GPUs, one each.")
+    ] = None,
+    device: On = "cpu",
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete what another configuration made.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Render a job into shards. Killed and run again, it goes on where it stopped, to the same bytes."""
@@ -72,29 +83,165 @@ def run(
     todo = pending(stage, units)
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (workers or cores)) if executor == "ray" else cores
-    _render(stage, todo, RenderWorker(threads), executor, workers, len(units), quiet)
+    _render(stage, todo, RenderWorker(threads, device), executor, workers, len(units), quiet)
     manifest = close_stage(stage, units, provenance(job))
     failed = quarantined(stage)
-    _report(manifest, len(units) - len(todo), len(units), failed, as_json)
+    _report(out, manifest, len(units) - len(todo), len(units), failed, as_json)
     if failed:
         raise typer.Exit(3)
 
 
 @app.command()
 def one(
-    spec: Annotated[Path, typer.Argument(help="A sample spec, or a sample's json member, as JSON.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the members.")],
-    hdri_folder: Annotated[Path | None, typer.Option("--hdri-folder", help="Default: bpy's own.")] = None,
+    what: Annotated[
+        str, typer.Argument(help="KEY with --from; else a spec or a sample's json member, a file.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option("--from", help="Dataset whose sample KEY to rebuild and to compare with.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the members.")] = None,
+    hdri_folder: Hdris = None,
+    scan_folder: Scans = None,
+    device: On = "cpu",
 ) -> None:
-    """Render one spec and write its members as files named KEY.MEMBER."""
+    """Render one spec, or rebuild one sample of a dataset and say whether its bytes agree."""
     from render.engine import Engine
     from render.spec import SampleSpec
 
-    sample = Engine(hdri_folder=hdri_folder).render(SampleSpec.from_json(_read_spec(spec)))
-    out.mkdir(parents=True, exist_ok=True)
-    for member, data in sample.members.items():
-        (out / f"{sample.key}.{member}").write_bytes(data)
-    typer.echo(f"{out / sample.key}.*")
+    if dataset is None and out is None:
+        raise UsageError("render one: give --out FOLDER for the members, or --from DATASET to compare with")
+    stored = _stored(dataset, what) if dataset is not None else None
+    content = stored.meta()["provenance"].get("spec") if stored else _read_spec(Path(what))
+    spec = SampleSpec.from_json(content)
+    sample = Engine(None, hdri_folder, scan_folder, device).render(spec)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for member, data in sample.members.items():
+            (out / f"{sample.key}.{member}").write_bytes(data)
+        typer.echo(f"{out / sample.key}.*")
+    if stored is not None:
+        _compare(stored, sample)
+
+
+@app.command()
+def scans(
+    folder: Annotated[Path, typer.Argument(help="Folder of scans: GLB, OBJ, PLY, FBX.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with a job; its scans: says how to read them.")
+    ] = None,
+    section: Section = None,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect scans: axes, units, size, textures found and missing, and why one is rejected."""
+    from render.recipe import RenderConfig
+    from render.sources import ScanConfig, inspect_scan, list_scans
+
+    job = load_config(config, RenderConfig, section) if config is not None else None
+    rules = job.scans if job is not None and job.scans is not None else ScanConfig(folder=folder)
+    rules = rules.model_copy(update={"folder": folder})
+    files = list_scans(rules)
+    reports = (inspect_scan(scan, rules) for scan in files)
+    if as_json:
+        typer.echo(json.dumps([report.to_json() for report in reports]))
+        return
+    _print_scans(_progress(reports, "inspect", len(files), quiet=False))
+
+
+@app.command()
+def preview(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
+    section: Section = None,
+    images: Annotated[int, typer.Option("--images", min=1, max=400, help="How many of the job.")] = 24,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a contact sheet of a job in seconds, by OpenGL instead of Cycles."""
+    from itertools import islice
+
+    from annotation.codecs import encode_rgb
+    from render.preview import contact_sheet
+    from render.recipe import RenderConfig, plan_specs
+
+    job = load_config(config, RenderConfig, section)
+    folder = job.scans.folder if job.scans is not None else None
+    few = job.model_copy(update={"lights": 1, "views": min(job.views, _PREVIEWED_VIEWS)})
+    planned = plan_specs(few, _builder(folder))
+    specs = list(_progress(islice(planned, images), "plan", images, quiet))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(encode_rgb(contact_sheet(specs, folder, job.hdri_folder)))
+    typer.echo(f"{out}: {len(specs)} of the job's pictures")
+
+
+def _builder(folder: Path | None) -> Any:
+    from functools import partial
+
+    from render.engine import built_person
+
+    return partial(built_person, scan_folder=folder)
+
+
+def _write_specs(job: Any, out: Path, total: int, rejects: dict[str, int], quiet: bool) -> Any:
+    """Plan every spec of the job, write it and yield it."""
+    from render.recipe import plan_specs
+    from shards.sample import canonical_json
+
+    def reject(reason: str, images: int) -> None:
+        rejects[reason] = rejects.get(reason, 0) + images
+
+    folder = job.scans.folder if job.scans is not None else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("wb") as file:
+        for spec in _progress(plan_specs(job, _builder(folder), reject), "plan", total, quiet):
+            file.write(canonical_json(spec.to_json()) + b"\n")
+            yield spec
+
+
+def _progress(items: Any, title: str, total: int, quiet: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        yield from bar.track(items, total=total)
+
+
+def _print_forecast(job: Any, found: Any, units: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    size = f"{found.width} x {found.height}"
+    table = Table("framing", "people", "size", "images", "core hours", "GB")
+    for row in found.rows:
+        cells = (f"{row.images:,}", f"{row.core_hours:,.2f}", f"{row.bytes / 1e9:,.2f}")
+        table.add_row(row.framing, str(row.people), size, *cells)
+    Console().print(table)
+    typer.echo(
+        f"{job.recipe}: {found.images:,} images of {size} px, {found.samples} samples, in {units:,} shards; "
+        f"about {_duration(found.core_hours * 3600)} of one core, {found.bytes / 1e9:,.2f} GB"
+    )
+
+
+def _print_scans(reports: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scan", "layout", "triangles", "up", "front", "unit", "height", "textures", "verdict")
+    for report in reports:
+        verdict = "good" if report.accepted else f"rejected, {report.reason}: {report.message}"
+        notes = [*report.notes, *(f"missing {name}" for name in report.missing)]
+        height = f"{report.height_m:.2f} m" if report.height_m else ""
+        table.add_row(
+            report.name,
+            report.layout,
+            f"{report.faces:,}",
+            report.up,
+            report.front,
+            report.unit,
+            height,
+            str(len(report.textures)),
+            "; ".join([verdict, *notes]),
+        )
+    Console().print(table)
 
 
 def _render(
@@ -130,17 +277,26 @@ def _render(
             )
 
 
-def _report(manifest: Any, kept: int, total: int, failed: list[Any], as_json: bool) -> None:
+def _report(out: Path, manifest: Any, kept: int, total: int, failed: list[Any], as_json: bool) -> None:
+    from collections import Counter
+
+    from shards.manifest import read_markers
+
     images = sum(shard.samples for shard in manifest.shards)
+    rejects: Counter[str] = Counter()
+    for marker in read_markers(out).values():
+        rejects.update(marker.rejects)
     if as_json:
         names = [entry.unit for entry in failed]
         result = {"images": images, "shards": len(manifest.shards), "digest": manifest.digest}
-        typer.echo(json.dumps({**result, "kept_shards": kept, "quarantined": names}))
+        typer.echo(json.dumps({**result, "kept_shards": kept, "rejects": rejects, "quarantined": names}))
         return
     done = (
         "nothing to do, all shards are up to date" if kept == total else f"{kept} shards were there already"
     )
     typer.echo(f"{images} images in {len(manifest.shards)} shards ({done}); digest {manifest.digest[:12]}")
+    for reason, count in sorted(rejects.items()):
+        typer.echo(f"{count} images not made: {reason}", err=True)
     for entry in failed:
         typer.echo(
             f"quarantined {entry.unit} after {entry.attempts} attempts: {entry.error.splitlines()[-1]}",
@@ -148,8 +304,33 @@ def _report(manifest: Any, kept: int, total: int, failed: list[Any], as_json: bo
         )
 
 
+def _stored(dataset: str, key: str) -> Any:
+    """The sample to rebuild."""
+    from shards.errors import ShardError
+    from shards.reader import Dataset
+
+    try:
+        return Dataset.open(dataset).get(key)
+    except (ShardError, KeyError) as error:
+        raise UsageError(f"{dataset}: {error}") from None
+
+
+def _compare(stored: Any, made: Any) -> None:
+    """Say which members differ; exit code 1 when any does."""
+    names = sorted(set(stored.members) | set(made.members))
+    different = [name for name in names if stored.members.get(name) != made.members.get(name)]
+    if not different:
+        typer.echo(f"{stored.key}: all {len(names)} members agree, byte for byte")
+        return
+    for name in different:
+        a, b = stored.members.get(name), made.members.get(name)
+        sizes = [f"{len(data)} bytes" if data is not None else "absent" for data in (a, b)]
+        typer.echo(f"{stored.key}.{name}: differs, {sizes[0]} stored, {sizes[1]} made now", err=True)
+    raise typer.Exit(1)
+
+
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:,.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"
 
 
 def _read_spec(path: Path) -> Any:

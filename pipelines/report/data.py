@@ -5,6 +5,7 @@ rest is shown. Layout of the outputs: pipelines/demo/dvc.yaml.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,11 +105,11 @@ class TaskResult:
 class Split:
     """Identities seen in training and in evaluation."""
 
-    train: frozenset[int]
-    eval: frozenset[int]
+    train: frozenset[str]
+    eval: frozenset[str]
 
     @property
-    def shared(self) -> frozenset[int]:
+    def shared(self) -> frozenset[str]:
         return self.train & self.eval
 
 
@@ -221,12 +222,21 @@ def read_dataset(title: str, place: Path) -> DatasetLine:
 def read_renders(place: Path) -> list[Render]:
     """Every render of the dataset with its labels, in the order of identities and views."""
     samples = [from_members(sample.members) for sample in Dataset.open(place)]
-    return [show_render(labels) for labels in sorted(samples, key=lambda labels: identity_of(labels.meta))]
+    return [
+        show_render(labels)
+        for labels in sorted(samples, key=lambda labels: _natural(identity_of(labels.meta)))
+    ]
 
 
-def identity_of(meta: Mapping[str, Any]) -> int:
+def identity_of(meta: Mapping[str, Any]) -> str:
+    """The identity of the first person, "?" where there is none."""
     people: Sequence[Mapping[str, Any]] = meta.get("people", ())
-    return int(people[0]["identity"]) if people else -1
+    return str(people[0]["identity"]) if people else "?"
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorts 9 before 10, whether names are numbers or hold some."""
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def show_render(labels: Labels) -> Render:
@@ -338,11 +348,11 @@ def read_split(renders: Path) -> Split:
     return Split(frozenset(_identities(renders / "train")), frozenset(_identities(renders / "eval")))
 
 
-def _identities(place: Path) -> Iterator[int]:
+def _identities(place: Path) -> Iterator[str]:
     dataset = Dataset.open(place)
     for position in range(len(dataset)):
         meta = dataset.read(position, ("json",)).meta()
-        yield from (int(person["identity"]) for person in meta.get("people", ()))
+        yield from (str(person["identity"]) for person in meta.get("people", ()))
 
 
 def read_png(path: Path) -> RGB:

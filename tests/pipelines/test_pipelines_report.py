@@ -173,7 +173,7 @@ def test_it_says_what_was_found(pipeline: Path, tmp_path: Path, open_page: Any) 
 def test_shared_identities_are_called_out(pipeline: Path) -> None:
     write_dataset(pipeline / "out/renders/eval", [a_render(2), a_render(11)])
     data = collect(pipeline)
-    assert data.split is not None and data.split.shared == {2}
+    assert data.split is not None and data.split.shared == {"2"}
 
 
 def test_it_works_from_nothing(tmp_path: Path, open_page: Any) -> None:
