@@ -8,6 +8,7 @@ everything that the lens shows, and image and labels are bent from there.
 
 import io
 from collections.abc import Mapping
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -134,12 +135,19 @@ def encode_jpeg(rgb: UInt8[np.ndarray, "height width 3"], quality: int) -> bytes
 
 def _positions(ideal: Camera, camera: Camera) -> Float64[np.ndarray, "height width 2"]:
     """Where (x, y px) on the picture of `ideal` each pixel of `camera` looks."""
-    where = np.empty((camera.height, camera.width, 2))
+    return np.asarray(_tangents(camera) @ ideal.K[:2, :2].T + ideal.K[:2, 2])
+
+
+@lru_cache(maxsize=1)  # image, coverage and labels of one sample ask in turn, and solving it takes long
+def _tangents(camera: Camera) -> Float64[np.ndarray, "height width 2"]:
+    """The direction (x / z, y / z) of what each pixel shows. Shared: not to be written to."""
+    tangents = np.empty((camera.height, camera.width, 2))
     for top in range(0, camera.height, _BAND):
-        rows = where[top : top + _BAND]
+        rows = tangents[top : top + _BAND]
         y, x = np.mgrid[top : top + len(rows), : camera.width].reshape(2, -1).astype(np.float64)
-        rows[:] = _project(ideal, camera.directions(np.column_stack([x, y]))).reshape(rows.shape)
-    return where
+        rows[:] = camera.directions(np.column_stack([x, y]))[:, :2].reshape(rows.shape)
+    tangents.setflags(write=False)
+    return tangents
 
 
 def _project(camera: Camera, directions: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:

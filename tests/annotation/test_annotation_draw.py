@@ -144,6 +144,19 @@ def test_tiles_of_different_sizes_keep_their_aspect() -> None:
     assert (sheet[0, 20:] == draw.WHITE).all()
 
 
+def test_a_caption_stands_under_its_image_and_fits() -> None:
+    image = np.full((30, 80, 3), 7, np.uint8)
+    one, two = (
+        draw.captioned(image, "short"),
+        draw.captioned(image, "short\na much longer second line of text"),
+    )
+    assert np.array_equal(one[:30], image) and np.array_equal(two[:30], image)
+    assert one.shape[1] == two.shape[1] == 80 and one.shape[0] > 30
+    for page in (one, two):
+        ink = (page[30:] < 128).all(axis=-1)
+        assert ink.any() and not ink[:, [0, -1]].any()
+
+
 def test_a_sheet_without_images_is_refused() -> None:
     with pytest.raises(VitruvianError, match="0 images"):
         draw.tile([], 3)
