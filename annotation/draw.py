@@ -152,7 +152,7 @@ def captioned(
 ) -> UInt8[np.ndarray, "_ width 3"]:
     """The image with a line of text under it for each line of `caption`; the type shrinks until it fits."""
     lines, width = caption.split("\n"), image.shape[1]
-    size = float(np.clip(width / 14, 9, 22))
+    size = float(np.clip(width / 18, 9, 48))
     widest = max(ImageFont.load_default(size).getlength(line) for line in lines)
     size = max(7.0, size * min(1.0, 0.96 * width / max(widest, 1)))
     row = round(1.4 * size)

@@ -50,12 +50,15 @@ def normals_from_depth(
 
 
 def normal_agreement(labels: Labels) -> Agreement:
-    """How well `labels.normal` is the slope of `labels.depth`, which says that K, depth and normals belong
-    together.
+    """How well the stored normals are the slope of the depth: whether K, depth and normals belong together.
+
+    Compared are the geometric normals if there are any (sharply), else the smooth ones, which differ from the
+    slope of a coarse mesh by the angle between its faces (a degree or two).
 
     Raises VitruvianError without depth, normal and camera, or where nothing can be compared.
     """
     depth, normal, _, camera = _needed(labels)
+    normal = normal if labels.geometric_normal is None else labels.geometric_normal
     computed = normals_from_depth(depth, camera)
     compared = (computed != 0).any(axis=-1) & (normal != 0).any(axis=-1)
     if not compared.any():

@@ -54,6 +54,16 @@ def test_labels_that_do_not_belong_together_are_noticed() -> None:
         assert normal_agreement(wrong).median_deg > 8
 
 
+def test_geometric_normals_are_compared_where_there_are_any() -> None:
+    """A smooth normal may lean away from the flat triangle that depth is the slope of."""
+    labels = ball(camera_of())
+    assert labels.normal is not None
+    leaning = labels.normal + np.array([0.2, 0, 0], np.float32) * (labels.normal != 0)
+    smooth = replace(labels, normal=leaning / np.linalg.norm(leaning, axis=-1, keepdims=True).clip(1e-9))
+    assert normal_agreement(smooth).median_deg > 5
+    assert normal_agreement(replace(smooth, geometric_normal=labels.normal)).median_deg < 0.05
+
+
 def test_edges_have_no_slope() -> None:
     """Two walls, one 30 cm behind the other: no normal is computed across the step or at the border."""
     depth = np.full((192, 144), 2.0, np.float32)
