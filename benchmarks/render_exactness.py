@@ -20,7 +20,7 @@ Last printed line: one JSON object.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,9 @@ WORST = ("depth_rel", "normal_deg", "geometric_normal_deg", "normal_length")
 class BallEngine(Engine):
     """Renders a sphere, whoever the spec asks for."""
 
-    def people(self, spec: SampleSpec) -> list[Person]:
+    def people(self, spec: SampleSpec) -> tuple[Person, ...]:
         """The sphere, in the first person's skin."""
-        return [ball(RADIUS, CENTRE, built_person(spec.people[0]).surfaces[0].material, SUBDIVISIONS)]
+        return (ball(RADIUS, CENTRE, built_person(spec.people[0]).surfaces[0].material, SUBDIVISIONS),)
 
 
 def target(rig: Rig, person: Person) -> np.ndarray:
@@ -67,13 +67,14 @@ def reprojection_px(engine: Engine, spec: SampleSpec) -> float:
     """Farthest that Cycles' surface position of an interior pixel projects from the pixel's centre."""
     scene = shared_scene()
     layer = scene.scene.view_layers[0]
+    labels = engine.render_labels(spec)
+    assert labels.camera is not None and labels.depth is not None
+    scene.set_camera(labels.camera)
     layer.use_pass_position = True
     try:
-        labels = engine.render_labels(spec)
         position = scene.render_truth()["Position"]
     finally:
         layer.use_pass_position = False
-    assert labels.camera is not None and labels.depth is not None
     rows, columns = np.nonzero(interior(labels.depth > 0))
     xy = labels.camera.project(position[rows, columns].astype(np.float64))[:, :2]
     return float(np.abs(xy - np.stack([columns, rows], axis=1)).max(initial=0))
@@ -86,7 +87,8 @@ def against_sphere(someone: PersonSpec, scale: int) -> list[Disagreement]:
     for rig in RIGS.values():
         labels = engine.render_labels(rig.probe(someone, CENTRE, scale))
         assert labels.camera is not None
-        found.append(disagreement(labels, _ball_casts(labels.camera)))
+        smooth = replace(labels, geometric_normal=None)  # that of a facet, which no sphere has
+        found.append(disagreement(smooth, _ball_casts(labels.camera)))
     shared_scene().cast = None  # the spec names a person, the scene holds a ball
     return found
 
