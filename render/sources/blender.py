@@ -25,20 +25,22 @@ def main(mesh: Path, out: Path) -> None:
     import bpy
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    _import(bpy, mesh)
+    axes = _import(bpy, mesh)
     bpy.context.view_layer.update()
     graph = bpy.context.evaluated_depsgraph_get()
     things = sorted((o for o in bpy.context.scene.objects if o.type == "MESH"), key=lambda o: o.name)
     names: list[str] = []
-    pieces = [_arrays(thing.evaluated_get(graph), names) for thing in things]
+    pieces = [_arrays(thing.evaluated_get(graph), axes, names) for thing in things]
     pieces = [piece for piece in pieces if len(piece["corners"])]
     np.savez(out / RAW, **_joined(pieces))
     described = [_describe(bpy.data.materials.get(name), out) for name in names]
     (out / MATERIALS).write_text(json.dumps(described), encoding="utf-8")
 
 
-def _import(bpy: Any, mesh: Path) -> None:
-    """Coordinates come in as written, except that FBX declares its axes and units, which are applied."""
+def _import(bpy: Any, mesh: Path) -> np.ndarray:
+    """Import, and say what brings Blender's axes back to the file's (3 x 3). OBJ and PLY come in as written;
+    FBX declares its axes and units, which stay applied.
+    """
     path, suffix = str(mesh), mesh.suffix.lower()
     if suffix == ".obj":
         bpy.ops.wm.obj_import(filepath=path, forward_axis="Y", up_axis="Z", validate_meshes=True)
@@ -48,25 +50,17 @@ def _import(bpy: Any, mesh: Path) -> None:
         bpy.ops.import_scene.fbx(filepath=path)
     else:
         bpy.ops.import_scene.gltf(filepath=path, import_pack_images=True)
-        _undo_gltf_axes(bpy)
+        return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # y up
+    return np.eye(3)
 
 
-def _undo_gltf_axes(bpy: Any) -> None:
-    """Back from Blender's z up to the y up of the file."""
-    import mathutils
-
-    back = mathutils.Matrix(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, 0), (0, 0, 0, 1)))
-    for thing in bpy.context.scene.objects:
-        if thing.parent is None:
-            thing.matrix_world = back @ thing.matrix_world
-
-
-def _arrays(thing: Any, names: list[str]) -> dict[str, np.ndarray]:
-    """One object: vertices in world axes, and per triangle corner its vertex, normal, uv and colour."""
+def _arrays(thing: Any, axes: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """One object: vertices in the file's axes, and per triangle corner its vertex, normal, uv and colour."""
     mesh = thing.to_mesh()
     mesh.calc_loop_triangles()
     count = len(mesh.loop_triangles)
     matrix = np.array(thing.matrix_world, np.float64)
+    matrix[:3] = axes @ matrix[:3]
     loops = _get(mesh.loop_triangles, "loops", 3 * count, np.int32).reshape(count, 3)
     vertices = _get(mesh.vertices, "co", 3 * len(mesh.vertices), np.float32).reshape(-1, 3)
     normals = _get(mesh.corner_normals, "vector", 3 * len(mesh.loops), np.float32).reshape(-1, 3)
@@ -137,8 +131,10 @@ def _describe(material: Any, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"base_colour": [0.5, 0.5, 0.5], "roughness_constant": 0.6}
     nodes = material.node_tree.nodes if material is not None and material.node_tree else ()
     shader = next((node for node in nodes if node.type == "BSDF_PRINCIPLED"), None)
-    if shader is None:
-        return found
+    if shader is None:  # unlit: whatever image reaches the output
+        output = next((node for node in nodes if node.type == "OUTPUT_MATERIAL"), None)
+        image, _ = _image_behind(output.inputs["Surface"]) if output is not None else (None, set())
+        return found if image is None else found | {"colour": _saved(image, out)}
     found["base_colour"] = [float(c) for c in shader.inputs["Base Color"].default_value[:3]]
     found["roughness_constant"] = float(shader.inputs["Roughness"].default_value)
     for role, socket in (("colour", "Base Color"), ("normal_map", "Normal"), ("roughness", "Roughness")):

@@ -18,14 +18,14 @@ from render.sources.files import ScanFiles
 from render.sources.guard import check_files, check_image
 from render.sources.mesh import ScanMesh, clean, from_arrays, to_arrays
 
-CACHE_SCHEMA = 1
+CACHE_SCHEMA = 2
 TIME_LIMIT_S = 1800.0
 
 
 _REJECTED: dict[Path, tuple[str, str]] = {}  # of this process: a file that hangs is not waited for twice
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _remembered(path: Path) -> ScanMesh:
     with np.load(path, allow_pickle=False) as data:
         return from_arrays({name: data[name] for name in data.files})
@@ -39,7 +39,8 @@ def import_scan(files: ScanFiles) -> ScanMesh:
     path = _cache_path(files)
     if path in _REJECTED:
         raise ScanRejected(*_REJECTED[path])
-    if not path.exists():
+    if not path.exists() or not _has_images(_remembered(path)):
+        _remembered.cache_clear()
         try:
             _write_cache(files, path)
         except ScanRejected as rejected:
@@ -51,6 +52,12 @@ def import_scan(files: ScanFiles) -> ScanMesh:
 def image_folder() -> Path:
     """Where images that were inside of mesh files lie, each named by its sha256."""
     return _cache_root() / "images"
+
+
+def _has_images(mesh: ScanMesh) -> bool:
+    """Whether the images that the mesh file held are still in the cache."""
+    looks = [look for material in mesh.materials for look in material.values() if isinstance(look, dict)]
+    return all((image_folder() / look["packed"]).exists() for look in looks if "packed" in look)
 
 
 def _write_cache(files: ScanFiles, path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from render.people.mesh import face_normals
 from render.sources.config import METRES, ScanRejected, ScanRules
@@ -26,6 +26,7 @@ _GUESSES = ("cm", "mm", "dm", "inch", "foot")
 _SPAN = 1.25  # outstretched arms are about as wide as the body is tall
 _DEEP = 0.6  # a standing person's smaller horizontal extent, striding, over the height; a head's is more
 _USUAL = 0.5  # by how much an unusual axis must look more upright than the usual one
+_SPECK = 0.002  # of the surface: smaller pieces that touch nothing are not stood on
 _UPRIGHT = 0.2  # how much it must at least; a T-pose or a bust on its side are near 0
 _FOOT_POINTS = 0.015  # how far feet lie before shins, over the height; measured 0.036 .. 0.084 on 24 people
 
@@ -84,7 +85,7 @@ def decide(mesh: ScanMesh, files: ScanFiles, rules: ScanRules) -> Pose:
     matrix = np.eye(4)
     matrix[:3, :3] = scale * turn
     centre = matrix[:3, :3] @ skin.mean(slice(None))
-    ground = float((mesh.vertices @ matrix[2, :3]).min())
+    ground = float((skin.bounds @ matrix[2, :3]).min())
     matrix[:3, 3] = np.round([-centre[0], -centre[1], -ground], 9)
     height = scale * _extent(skin, up)
     rows = tuple(tuple(float(x) + 0.0 for x in row) for row in matrix)
@@ -106,13 +107,31 @@ def is_standing(extents: Float64[np.ndarray, " 3"], up: str) -> bool:
 
 
 def _skin(mesh: ScanMesh, files: ScanFiles) -> _Skin:
-    at = mesh.vertices[mesh.faces]
+    faces = mesh.faces[_body(mesh)]
+    at = mesh.vertices[faces]
     bounds = np.stack([at.min((0, 1)), at.max((0, 1))])
     if (bounds[1] - bounds[0]).min() <= 1e-6 * (bounds[1] - bounds[0]).max():
         raise ScanRejected(
             "mesh:flat", f"{files.mesh}: expected a body; got extents {(bounds[1] - bounds[0]).tolist()}"
         )
-    return _Skin(at.mean(1), np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1) / 2, bounds)
+    return _Skin(at.mean(1), np.linalg.norm(face_normals(mesh.vertices, faces), axis=1) / 2, bounds)
+
+
+def _body(mesh: ScanMesh) -> Bool[np.ndarray, " f"]:
+    """The faces that count for bounds: not those of specks that float around a scan, below its feet too."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    corners = place.reshape(-1)[mesh.faces]
+    edges = np.concatenate([corners[:, :2], corners[:, 1:]])
+    size = int(corners.max()) + 1
+    graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    _, piece = connected_components(graph, directed=False)
+    area = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
+    total = np.bincount(piece[corners[:, 0]], weights=area)
+    large = (total > _SPECK * total.sum())[piece[corners[:, 0]]]
+    return large if area[large].sum() > 0.5 * area.sum() else np.ones(len(area), bool)
 
 
 def _up_convention(files: ScanFiles) -> str:

@@ -53,8 +53,7 @@ def load_scan(spec: ScanSpec, folder: Path) -> Person:
     keypoints = None
     if "keypoints" in files.sidecars:
         keypoints = read_keypoints(files.sidecars["keypoints"]) @ matrix[:3, :3].T + matrix[:3, 3]
-    low, high = float(placed.vertices[:, 2].min()), float(placed.vertices[:, 2].max())
-    return Person(_surfaces(placed, files), keypoints, high - low)
+    return Person(_surfaces(placed, files), keypoints, height=float(placed.vertices[:, 2].max()))
 
 
 def materials_of(files: ScanFiles, mesh: ScanMesh) -> tuple[Material, ...]:
