@@ -72,6 +72,31 @@ def list_scans(config: ScanConfig) -> tuple[ScanFiles, ...]:
 
     Raises UsageError when there is no such folder or no scan in it.
     """
+    best = _meshes(config)
+    if not best:
+        raise UsageError(
+            f"scans: {config.folder}: no scan of layout {config.layout!r} found; "
+            f"expected meshes ({', '.join(MESHES)}) in it or below"
+        )
+    if unknown := sorted(set(config.overrides) - set(best)):
+        raise UsageError(
+            f"scans: overrides for {unknown}, which are not in {config.folder}; there are: {_some(best)}"
+        )
+    return tuple(_gather(name, mesh, layout, config.folder) for name, (layout, mesh) in sorted(best.items()))
+
+
+def find_scan(name: str, folder: Path) -> tuple[ScanFiles, ...]:
+    """The scans called `name` in `folder`, one per layout under which there is one."""
+    found: dict[Path, ScanFiles] = {}
+    for reading in ("auto", "plain"):
+        layout, mesh = _meshes(ScanConfig(folder=folder, layout=reading)).get(name, ("", None))
+        if mesh is not None and mesh not in found:
+            found[mesh] = _gather(name, mesh, layout, folder)
+    return tuple(found.values())
+
+
+def _meshes(config: ScanConfig) -> dict[str, tuple[str, Path]]:
+    """Name -> (layout, mesh file), the best file of each scan. Raises UsageError for a missing folder."""
     if not config.folder.is_dir():
         raise UsageError(f"scans: {config.folder}: no such folder")
     best: dict[str, tuple[tuple[int, int], str, Path]] = {}
@@ -84,28 +109,7 @@ def list_scans(config: ScanConfig) -> tuple[ScanFiles, ...]:
         rank = (-size, MESHES.index(mesh.suffix.lower()))
         if name not in best or rank < best[name][0]:
             best[name] = (rank, layout, mesh)
-    if not best:
-        raise UsageError(
-            f"scans: {config.folder}: no scan of layout {config.layout!r} found; "
-            f"expected meshes ({', '.join(MESHES)}) in it or below"
-        )
-    if unknown := sorted(set(config.overrides) - set(best)):
-        raise UsageError(
-            f"scans: overrides for {unknown}, which are not in {config.folder}; there are: {_some(best)}"
-        )
-    return tuple(
-        _gather(name, mesh, layout, config.folder) for name, (_, layout, mesh) in sorted(best.items())
-    )
-
-
-def find_scan(name: str, folder: Path) -> tuple[ScanFiles, ...]:
-    """The scans called `name` in `folder`, one per layout under which there is one."""
-    found: dict[Path, ScanFiles] = {}
-    for layout in ("auto", "plain"):
-        for files in list_scans(ScanConfig(folder=folder, layout=layout)):
-            if files.name == name:
-                found.setdefault(files.mesh, files)
-    return tuple(found.values())
+    return {name: (layout, mesh) for name, (_, layout, mesh) in best.items()}
 
 
 def _classify(mesh: Path, config: ScanConfig) -> tuple[str, str | None, int]:

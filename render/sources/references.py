@@ -36,7 +36,10 @@ def _read(path: str, size: int, modified: int) -> tuple[str, ...]:
 
 
 def _obj(path: Path) -> list[str]:
-    return [name.decode("utf-8", "replace") for name in _search(path, _MTLLIB)]
+    """Material libraries are named at the top; the rest, often 100 MB of numbers, is not read."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    return [name.decode("utf-8", "replace") for name in _MTLLIB.findall(head)]
 
 
 def _mtl(path: Path) -> list[str]:
