@@ -132,9 +132,9 @@ def encoded(
 
 
 def base_colour(material: Material) -> Float64[np.ndarray, "3"]:
-    """A material in one linear colour; eyes are white, what has no colour is grey."""
+    """A material in one linear colour; eyes are between white and iris, what has no colour is grey."""
     if material.kind == "eye":
-        return np.array([0.75, 0.73, 0.7])
+        return np.array([0.4, 0.38, 0.36])  # with iris and pupil
     found: Any = [p for k in _COLOUR_PARAMETERS if isinstance(p := material.params.get(k), Sequence)]
     colour = np.array(next((p for p in found if not isinstance(p, str)), _GREY), dtype=np.float64)
     white = float(material.params.get("grey", 0.0))

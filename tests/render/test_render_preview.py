@@ -127,8 +127,8 @@ class ScanEngine(Engine):
 
     scan: Person
 
-    def people(self, spec: SampleSpec) -> list[Person]:
-        return [self.scan]
+    def people(self, spec: SampleSpec) -> tuple[Person, ...]:
+        return (self.scan,)
 
 
 @pytest.fixture(scope="module")
