@@ -31,6 +31,9 @@ class ScanRejected(VitruvianError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type["ScanRejected"], tuple[str, str]]:
+        return type(self), (self.reason, str(self))  # so that a worker's rejection reaches the driver
+
 
 class ScanRules(Config):
     """How to read the axes and the size of a scan. "auto" is decided per scan and written into its spec.

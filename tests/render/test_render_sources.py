@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -466,6 +467,11 @@ def test_points_that_are_not_finite_are_rejected() -> None:
     }
     with pytest.raises(ScanRejected, match="not finite"):
         clean(raw, [], Path("a.obj"))
+
+
+def test_a_rejection_survives_the_way_between_processes() -> None:
+    again = pickle.loads(pickle.dumps(ScanRejected("mesh:empty", "a.obj: nothing")))
+    assert (again.reason, str(again)) == ("mesh:empty", "a.obj: nothing")
 
 
 def test_a_broken_texture_is_rejected(tmp_path: Path) -> None:
