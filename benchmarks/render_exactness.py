@@ -44,7 +44,7 @@ from render.scene import shared_scene
 from render.spec import Placement, SampleSpec
 
 RADIUS, CENTRE = 0.5, np.array([0.0, 0.0, 0.9])
-SUBDIVISIONS = 8  # facets at most 1.5 micrometres under the sphere
+SUBDIVISIONS = 8  # facets at most 2.3 micrometres under the sphere
 REPROJECTED = 4  # scale
 WORST = ("depth_rel", "normal_deg", "geometric_normal_deg", "normal_length")
 
@@ -95,7 +95,7 @@ def against_sphere(someone: PersonSpec, scale: int) -> list[Disagreement]:
 
 def _ball_casts(camera: Any) -> Sequence[Cast]:
     """The sphere, and the one that its facets are tangent to from inside."""
-    sagitta = 0.2 * RADIUS / 4**SUBDIVISIONS
+    sagitta = 0.3 * RADIUS / 4**SUBDIVISIONS
     return [cast_ball(RADIUS - inward, CENTRE, camera) for inward in (0.0, sagitta)]
 
 

@@ -228,7 +228,7 @@ def angle_deg(one: Float[np.ndarray, "*n 3"], other: Float[np.ndarray, "*n 3"]) 
 
 
 def ball(radius: float, centre: Float[np.ndarray, "3"], material: Material, subdivisions: int = 7) -> Person:
-    """A sphere as a person, for labels that have a formula. Its facets lie up to 0.2 radius / 4**subdivisions
+    """A sphere as a person, for labels that have a formula. Its facets lie up to 0.3 radius / 4**subdivisions
     under the sphere; its normals are the sphere's.
     """
     import trimesh

@@ -31,7 +31,7 @@ from shards.errors import VitruvianError
 DEPTH_REL = 1e-5
 NORMAL_DEG = 0.05
 RADIUS, CENTRE = 0.5, np.array([0.0, 0.0, 0.9])
-SAGITTA = 0.2 * RADIUS / 4**7  # m
+SAGITTA = 0.3 * RADIUS / 4**7  # m
 
 
 class BallEngine(Engine):
