@@ -1,4 +1,4 @@
-"""A person's joints in an image: projected, and judged visible or occluded against the ground-truth depth."""
+"""A person's keypoints in an image: projected, and judged visible or occluded against the exact depth."""
 
 from collections.abc import Sequence
 
@@ -24,6 +24,7 @@ _DEPTH_INSIDE_M = {
 """How far under the skin a joint may lie, metres, for a person of 1.7 m: about the limb's radius plus cloth.
 A joint whose pixel shows a surface nearer to the camera than that is hidden behind something else.
 """
+_ON_THE_SKIN_M = 0.03  # every other point: of face, hands and feet
 _REFERENCE_HEIGHT = 1.7
 
 
@@ -36,9 +37,9 @@ def label_keypoints(
 ) -> Float32[np.ndarray, "people joints 4"]:
     """x px, y px, z m and visibility of every person's joints (world, m).
 
-    Visibility: 0 outside the image or behind the camera; 2 when a pixel within one of the joint's shows this
+    All people's points are of one vocabulary (17, 133 or 308). Visibility: 0 outside the image or behind the camera; 2 when a pixel within one of the joint's shows this
     person's surface, no further in front of the joint than the table allows (scaled by height); else 1. A
-    joint behind the camera has no place in the image and is all zeros.
+    joint behind the camera has no place in the image, one that is NaN is not known: both are all zeros.
     """
     return np.stack(
         [
@@ -48,10 +49,14 @@ def label_keypoints(
     )
 
 
-def depth_tolerances(height: float) -> Float64[np.ndarray, "17"]:
-    """Metres each COCO joint may lie under the visible surface of a person of this height (m)."""
-    kinds = [name.rpartition("_")[2] for name in keypoint_vocabulary(17).names]
-    return np.array([_DEPTH_INSIDE_M[kind] for kind in kinds]) * height / _REFERENCE_HEIGHT
+def depth_tolerances(height: float, count: int = 17) -> Float64[np.ndarray, " count"]:
+    """Metres each point of a vocabulary may lie under the visible surface of a person of this height (m)."""
+    joints = set(keypoint_vocabulary(17).names)
+    inside = [
+        _DEPTH_INSIDE_M[name.rpartition("_")[2]] if name in joints else _ON_THE_SKIN_M
+        for name in keypoint_vocabulary(count).names
+    ]
+    return np.array(inside) * height / _REFERENCE_HEIGHT
 
 
 def _label_person(
@@ -66,7 +71,7 @@ def _label_person(
     labels = np.zeros((len(points), 4), np.float32)
     inside = camera.contains(projected)
     surface = np.pad(np.where(instance == index, depth, 0), 1)
-    for joint, tolerance in enumerate(depth_tolerances(height)):
+    for joint, tolerance in enumerate(depth_tolerances(height, len(points))):
         x, y, z = projected[joint]
         if not z > 0:
             continue

@@ -54,11 +54,12 @@ class Nodes:
         return node.outputs[0]
 
     def noise(self, vector: Any, scale: float, detail: float = 2.0, seed: float | int = 0.0) -> Any:
-        """Noise in 0..1; `seed` is the fourth coordinate."""
+        """Noise in 0..1; `seed` moves it along (1, 1, 1), which costs half of a fourth dimension."""
+        away = self.add("ShaderNodeVectorMath", {0: vector, 1: (float(seed),) * 3}, operation="ADD")
         node = self.add(
             "ShaderNodeTexNoise",
-            {"Vector": vector, "Scale": scale, "Detail": detail, "W": float(seed)},
-            noise_dimensions="4D",
+            {"Vector": away.outputs[0], "Scale": scale, "Detail": detail},
+            noise_dimensions="3D",
         )
         return node.outputs[0]
 
@@ -80,7 +81,8 @@ class Nodes:
             else value
             for name, value in inputs.items()
         }
-        shader = self.add("ShaderNodeBsdfPrincipled", values)
+        # Burley's profile costs a tenth less than random walks and looks the same on skin (2026-11-21).
+        shader = self.add("ShaderNodeBsdfPrincipled", values, subsurface_method="BURLEY")
         self.add("ShaderNodeOutputMaterial", {"Surface": shader.outputs[0]})
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from annotation.camera import Camera
+from annotation.parts import IGNORE
+from render.person import Person, Surface
 
 Channels = Mapping[str, Float32[np.ndarray, "height width *channels"]]
 """EXR layers of a render by name; AOVs of kind VALUE are (h, w), of kind COLOR (h, w, 3)."""
@@ -31,11 +33,16 @@ class View:
 
 
 class LabelPass(Protocol):
-    """A label and the AOV it is read from. `wire` returns the shader socket whose value it wants."""
+    """A label and the AOV it is read from.
+
+    `carried` says whether a person has it, `wire` returns the shader socket whose value it wants.
+    """
 
     label: str
     aov: str
     kind: str  # Blender's AOV type: "VALUE" or "COLOR"
+
+    def carried(self, person: Person) -> bool: ...
 
     def wire(self, tree: Any) -> Any: ...
 
@@ -48,6 +55,10 @@ class Coverage:
     """
 
     label, aov, kind = "alpha", "coverage", "VALUE"
+
+    def carried(self, person: Person) -> bool:
+        """Always."""
+        return True
 
     def wire(self, tree: Any) -> Any:
         """A constant 1."""
@@ -67,6 +78,10 @@ class ShadingNormal:
 
     label, aov, kind = "normal", "shading_normal", "COLOR"
 
+    def carried(self, person: Person) -> bool:
+        """Always."""
+        return True
+
     def wire(self, tree: Any) -> Any:
         """Normal of the Geometry node, world frame."""
         return tree.nodes.new("ShaderNodeNewGeometry").outputs["Normal"]
@@ -81,13 +96,53 @@ class ShadingNormal:
         return np.where(view.person[..., None], unit, 0).astype(np.float32)
 
 
+class GeometricNormal(ShadingNormal):
+    """The normal of the flat triangle."""
+
+    label, aov = "geometric_normal", "geometric_normal"
+
+    def wire(self, tree: Any) -> Any:
+        """True Normal of the Geometry node, world frame."""
+        return tree.nodes.new("ShaderNodeNewGeometry").outputs["True Normal"]
+
+
+class Quality:
+    """255 where the geometry is to be trusted, 0 where a scan's mask says otherwise and off the people."""
+
+    label, aov, kind = "quality", "quality", "VALUE"
+
+    def carried(self, person: Person) -> bool:
+        """Only scans with a mask have it."""
+        return any(_has_map(s, "quality", "trusted_attribute") for s in person.surfaces)
+
+    def wire(self, tree: Any) -> Any:
+        """The material's node of this name, or a constant 1."""
+        if (own := tree.nodes.get(self.aov)) is not None:
+            return own.outputs[0]
+        node = tree.nodes.new("ShaderNodeValue")
+        node.outputs[0].default_value = 1.0
+        return node.outputs[0]
+
+    def decode(
+        self, channel: Float32[np.ndarray, "height width"], view: View
+    ) -> UInt8[np.ndarray, "height width"]:
+        """255 or 0."""
+        return np.where(view.person & (channel > 0.5), 255, 0).astype(np.uint8)
+
+
 class Parts:
-    """Class ids of the 28-part vocabulary, from the faces' attribute."""
+    """Class ids of the 28-part vocabulary, from the faces' attribute or the material's own map."""
 
     label, aov, kind = "parts", "part_id", "VALUE"
 
+    def carried(self, person: Person) -> bool:
+        """Where any face has a part."""
+        return any(_has_map(s, "parts") or (s.part_ids != IGNORE).any() for s in person.surfaces)
+
     def wire(self, tree: Any) -> Any:
-        """The face attribute `part_id`."""
+        """The material's node of this name, or the face attribute `part_id`."""
+        if (own := tree.nodes.get(self.aov)) is not None:
+            return own.outputs[0]
         node = tree.nodes.new("ShaderNodeAttribute")
         node.attribute_name = PART_ATTRIBUTE
         return node.outputs["Fac"]
@@ -104,6 +159,10 @@ class Instance:
 
     label, aov, kind = "instance", "instance_id", "VALUE"
 
+    def carried(self, person: Person) -> bool:
+        """Always."""
+        return True
+
     def wire(self, tree: Any) -> Any:
         """The object's pass index."""
         return tree.nodes.new("ShaderNodeObjectInfo").outputs["Object Index"]
@@ -119,6 +178,10 @@ class Albedo:
     """Base colour of the material, before light."""
 
     label, aov, kind = "albedo", "albedo", "COLOR"
+
+    def carried(self, person: Person) -> bool:
+        """Always."""
+        return True
 
     def wire(self, tree: Any) -> Any:
         """What feeds Base Color of the material's Principled BSDF, or its constant."""
@@ -140,7 +203,14 @@ class Albedo:
 
 
 COVERAGE = Coverage()
-GROUND_TRUTH: tuple[LabelPass, ...] = (ShadingNormal(), Parts(), Instance(), Albedo())
+GROUND_TRUTH: tuple[LabelPass, ...] = (
+    ShadingNormal(),
+    GeometricNormal(),
+    Parts(),
+    Instance(),
+    Albedo(),
+    Quality(),
+)
 """Decoded from the one-sample render, beside depth, which is Blender's own Z pass."""
 
 
@@ -159,3 +229,8 @@ def decode_depth(
 ) -> Float32[np.ndarray, "height width"]:
     """Blender's Z (planar, metres) with 0 off the people instead of the ground's depth or 1e10."""
     return np.where(view.person, channel, np.float32(0))
+
+
+def _has_map(surface: Surface, *names: str) -> bool:
+    """Whether the surface's material says one of these labels by itself."""
+    return any(surface.material.params.get(name) for name in names)

@@ -179,6 +179,9 @@ class EffectsSpec:
 class RenderSettings:
     """How the picture is made: size in pixels, camera rays per pixel of the beauty render, its finish, and
     which labels are kept (of `LABELS`).
+
+    noise_threshold: a pixel gets no more rays once its estimated noise is below this (Cycles' adaptive
+    sampling); 0 = each gets all.
     """
 
     __pydantic_config__ = _STRICT
@@ -188,6 +191,7 @@ class RenderSettings:
     denoise: bool = True
     view_transform: ViewTransform = "AgX"
     noise_seed: int = 0
+    noise_threshold: float = 0.0
     labels: tuple[str, ...] = LABELS
 
 
