@@ -22,7 +22,7 @@ from render.preview import contact_sheet, preview, scan_sheet
 from render.props import occluder_mesh
 from render.rasteriser import Piece, rasterise
 from render.scene import shared_scene
-from render.shading import Environment, lit_piece
+from render.shading import Environment, lit_piece, paints
 from render.spec import (
     SPEC_VERSION,
     CameraSpec,
@@ -283,3 +283,21 @@ def test_sheets_show_every_spec_and_what_a_scan_carries(someone: PersonSpec, sca
     lower = red[with_quality.shape[0] // 2 :]
     top, bottom = lower[: len(lower) // 2], lower[len(lower) // 2 :]
     assert top.sum() > 10 * max(int(bottom.sum()), 1)  # what lies above 1.2 m is not to be trusted
+
+
+def test_quality_is_read_from_a_map_in_texture_space(scan: Person, tmp_path: Path) -> None:
+    """The lower half of the file is v < 1/2, the lower half of this scan."""
+    doubted = np.full((32, 32), 255, np.uint8)
+    doubted[16:] = 0
+    Image.fromarray(doubted).save(tmp_path / "quality.png")
+    surface = scan.surfaces[0]
+    params = dict(surface.material.params) | {
+        "trusted_attribute": None,
+        "quality": str(tmp_path / "quality.png"),
+    }
+    mapped = replace(scan, surfaces=(replace(surface, material=Material("scan", params)),))
+    colours = paints(mapped)["quality"]["scan0"]
+    assert list(paints(mapped)) == ["quality"]
+    red = colours[..., 0] > 2 * colours[..., 1]
+    height = surface.vertices[surface.faces][..., 2]
+    assert red[height < 0.85].all() and not red[height > 0.95].any()
