@@ -12,7 +12,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from shards.errors import UsageError, VitruvianError
 from shards.units import Outcome, Stage, Unit, run_unit
@@ -28,6 +28,8 @@ RAY_ENVIRONMENT = {
 OBJECT_STORE_BYTES = (
     128 << 20
 )  # units and outcomes are small JSON; samples never pass through the object store
+Gpus = Literal["none", "auto", "one"]
+
 CPU_SHARE = (
     0.9  # of all CPUs, for the actors together: with every CPU taken, Ray's own tasks wait for ever (#44687)
 )
@@ -40,13 +42,15 @@ def run_units(
     executor: str = "inline",
     workers: int | None = None,
     address: str | None = None,
+    gpus: Gpus = "none",
 ) -> Iterator[Outcome]:
     """Run `worker(stage, unit)` for every unit; yield the outcomes (done, skipped, quarantined) as they come.
 
     A unit that raises, or kills its process, is tried again until the stage's `max_attempts` are used up.
     `workers` is the number of processes under `ray` (default: one per core). `address` (default: RAY_ADDRESS)
-    names a running cluster; without one a local Ray is started, and shut down at the end. `worker` must be
-    picklable. Raises UsageError for a bad argument or from the worker (every unit would fail alike),
+    names a running cluster; without one a local Ray is started, and shut down at the end. `gpus` says whether
+    each process under `ray` gets a GPU of its own: "none", "auto" (if the cluster has any), "one". Then there
+    are at most as many processes as GPUs. `worker` must be picklable. Raises UsageError for a bad argument or from the worker (every unit would fail alike),
     VitruvianError when worker processes die before they can start on a unit.
     """
     if executor not in ("inline", "ray"):
@@ -55,7 +59,7 @@ def run_units(
         raise UsageError(f"workers: expected at least 1, got {workers}")
     if executor == "inline":
         return _run_inline(stage, units, worker)
-    return _run_ray(stage, units, worker, min(workers or _cores(), max(1, len(units))), address)
+    return _run_ray(stage, units, worker, min(workers or _cores(), max(1, len(units))), address, gpus)
 
 
 def _run_inline(stage: Stage, units: Sequence[Unit], worker: Work) -> Iterator[Outcome]:
@@ -64,12 +68,15 @@ def _run_inline(stage: Stage, units: Sequence[Unit], worker: Work) -> Iterator[O
 
 
 def _run_ray(
-    stage: Stage, units: Sequence[Unit], worker: Work, workers: int, address: str | None
+    stage: Stage, units: Sequence[Unit], worker: Work, workers: int, address: str | None, gpus: Gpus
 ) -> Iterator[Outcome]:
     if not units:
         return
     with _ray(workers, address) as ray:
-        pool = _Pool(ray, worker, workers)
+        devices = 0 if gpus == "none" else int(ray.cluster_resources().get("GPU", 0))
+        if gpus == "one" and not devices:
+            raise UsageError("gpus: Ray finds no GPU here; render on the cpu, or join a cluster that has some")
+        pool = _Pool(ray, worker, min(workers, devices) if devices else workers, 1 if devices else 0)
         try:
             yield from pool.run(stage, units)
         finally:
@@ -89,11 +96,11 @@ class _Runner:
 class _Pool:
     """At most `workers` actors, each with at most one unit in hand."""
 
-    def __init__(self, ray: Any, worker: Work, workers: int) -> None:
+    def __init__(self, ray: Any, worker: Work, workers: int, gpus: int) -> None:
         self.ray = ray
         self.worker = ray.put(worker)
         self.workers = workers
-        self.actor_class = ray.remote(**_actor_options(ray, workers))(_Runner)
+        self.actor_class = ray.remote(**_actor_options(ray, workers, gpus))(_Runner)
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Unit]] = {}  # reference to the outcome -> (actor, unit)
 
@@ -143,14 +150,17 @@ def _never_started(stage: Stage, unit: Unit, times: int, cause: str) -> str:
     )
 
 
-def _actor_options(ray: Any, workers: int) -> dict[str, Any]:
-    """A share of the CPUs that always fits, and as many threads per process as there are cores for it."""
+def _actor_options(ray: Any, workers: int, gpus: int) -> dict[str, Any]:
+    """A share of the CPUs that always fits, as many threads per process as there are cores for it, and so
+    many GPUs of its own (Ray shows it no others).
+    """
     cpus = float(ray.cluster_resources().get("CPU", 0.0))
     share = min(1.0, math.floor(CPU_SHARE * cpus / workers * 1e4) / 1e4) if cpus else 1.0
     threads = str(max(1, _cores() // workers))
     variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     return {
         "num_cpus": share,
+        "num_gpus": gpus,
         "max_restarts": 0,
         "max_task_retries": 0,
         "runtime_env": {"env_vars": variables},

@@ -164,10 +164,7 @@ def scalar_columns(sample: Sample) -> Mapping[str, Any]:
 
 def _specs(config: RenderConfig, unit: Unit, reject: Reject) -> Iterator[SampleSpec]:
     """What a unit is to render."""
-    light, build = (
-        unit.payload["light"],
-        partial(built_person, scan_folder=_folder(config)) if config.scans else built_person,
-    )
+    light, build = unit.payload["light"], partial(built_person, scan_folder=_folder(config))
     for identity in unit.payload.get("identities", ()):
         yield from plan_views(config, SampledSubject(identity), light, build, reject)
     if config.scans is not None:
@@ -223,5 +220,4 @@ def _versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _engine(threads: int | None, hdri_folder: Path | None, scan_folder: Path | None, device: str) -> Engine:
-    given = {"scan_folder": scan_folder} if scan_folder else {}
-    return Engine(threads, hdri_folder, **given, **({"device": device} if device != "cpu" else {}))
+    return Engine(threads, hdri_folder, scan_folder, device)

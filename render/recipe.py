@@ -67,6 +67,9 @@ class Recipe(Config):
     stage: Stage
     effects: Effects
     samples: int = Field(ge=1, le=4096, description="camera rays per pixel of the beauty render")
+    noise_threshold: float = Field(
+        ge=0, le=1, description="a pixel less noisy than this gets no more rays; 0: each gets all"
+    )
     denoise: bool = Field(description="run Open Image Denoise on the image (labels never are)")
     view_transform: ViewTransform
     labels: tuple[str, ...] = Field(description=f"which to keep, of: {', '.join(LABELS)}")
@@ -131,13 +134,14 @@ class RenderConfig(Recipe):
     def settings(self, noise_seed: int) -> RenderSettings:
         """Render settings of every sample, with the seed of its pixel noise."""
         return RenderSettings(
-            self.width,
-            self.height,
-            self.samples,
-            self.denoise,
-            self.view_transform,
-            noise_seed,
-            self.labels,
+            width=self.width,
+            height=self.height,
+            samples=self.samples,
+            denoise=self.denoise,
+            view_transform=self.view_transform,
+            noise_seed=noise_seed,
+            noise_threshold=self.noise_threshold,
+            labels=self.labels,
         )
 
     def hdri_names(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """`vitruvian render`: plan, run, rebuild one sample, look at scans and at a plan."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from shards.config import load_config
-from shards.errors import UsageError
+from shards.errors import UsageError, VitruvianError
 
 app = typer.Typer(no_args_is_help=True, help="Render people under HDRI lighting with exact labels.")
 
@@ -83,7 +84,12 @@ def run(
     todo = pending(stage, units)
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (workers or cores)) if executor == "ray" else cores
-    _render(stage, todo, RenderWorker(threads, device), executor, workers, len(units), quiet)
+    try:
+        _render(stage, todo, RenderWorker(threads, device), executor, workers, len(units), quiet)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise VitruvianError(f"{out}: {error}; make room and run again, finished shards are kept") from None
     manifest = close_stage(stage, units, provenance(job))
     failed = quarantined(stage)
     _report(out, manifest, len(units) - len(todo), len(units), failed, as_json)
@@ -250,8 +256,9 @@ def _render(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pipelines.executors import run_units
+    from pipelines.executors import Gpus, run_units
 
+    gpus: Gpus = {"cpu": "none", "auto": "auto"}.get(worker.device, "one")  # type: ignore[assignment]
     bar = Progress(
         TextColumn("render"),
         BarColumn(),
@@ -264,7 +271,7 @@ def _render(
     with bar:
         task = bar.add_task("render", total=total, completed=total - len(todo), images=0, rate="", failed="")
         images = failures = 0
-        for outcome in run_units(stage, todo, worker, executor=executor, workers=workers):
+        for outcome in run_units(stage, todo, worker, executor=executor, workers=workers, gpus=gpus):
             images += outcome.samples
             failures += sum(outcome.rejects.values()) + (outcome.status == "quarantined")
             elapsed = bar.tasks[task].elapsed or 1e-9

@@ -15,7 +15,7 @@ from render.people import sample_person
 from render.person import Person
 from render.recipe import RenderConfig
 from render.regions import FramingName, framing_regions, surface_points
-from render.spec import CameraSpec, Placement, Triple
+from render.spec import CameraSpec, Matrix, Placement, Triple
 
 WIDTH = 300
 NAMES: tuple[FramingName, ...] = ("face", "upper_body", "full_body")
@@ -165,7 +165,8 @@ def test_slack_places_the_box_at_any_focal_length(focal: float) -> None:
     assert position is not None
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = view.rotation(), -view.rotation() @ position
-    camera = CameraSpec(focal, tuple(map(tuple, pose.tolist()))).camera(300, 400)
+    matrix: Matrix = tuple(map(tuple, pose.tolist()))  # type: ignore[assignment]
+    camera = CameraSpec(focal, matrix).camera(300, 400)
     xy = camera.project(points)[:, :2] + 0.5
     assert np.isclose(xy[:, 0].min(), 30, atol=0.1)
     assert np.isclose(xy[:, 1].max(), 360, atol=0.1)

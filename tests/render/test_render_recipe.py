@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from render.engine import built_person
 from render.forecast import forecast, forecast_specs
-from render.framing import framing_regions
 from render.lights import find_hdri, list_hdris, neutral_exposure
 from render.people import PersonSpec
 from render.person import Person
@@ -29,6 +28,7 @@ from render.recipe import (
     plan_identity,
     plan_specs,
 )
+from render.regions import framing_regions
 from render.sources import load_scan
 from render.spec import EffectsSpec, SampleSpec, ScanSpec, sample_key
 from shards.config import load_config, parse_config
