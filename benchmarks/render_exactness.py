@@ -12,7 +12,8 @@ Cycles computes in float32, so on a crease, an edge or a surface seen edge-on it
 `unsettled` counts the pixels that are within tolerance (1e-5 of the distance, 0.05 degrees) only with that
 allowance, and `raw` holds the maxima without it. (The unsettled pixels of the sphere are its facets, seen
 from 0.3 m.) Reprojection: Cycles' own surface positions through the stored K and pose, at interior pixels of
-images of 192 x 256; float32 positions make it grow with the focal length in pixels.
+images of 192 x 256 whose surface is not seen edge-on (3 degrees); float32 positions make it grow with the
+focal length in pixels.
 
 Last printed line: one JSON object.
 """
@@ -46,6 +47,7 @@ from render.spec import Placement, SampleSpec
 RADIUS, CENTRE = 0.5, np.array([0.0, 0.0, 0.9])
 SUBDIVISIONS = 8  # facets at most 2.3 micrometres under the sphere
 REPROJECTED = 4  # scale
+EDGE_ON = 0.05  # cosine: under it a float32 position slides along its surface
 WORST = ("depth_rel", "normal_deg", "geometric_normal_deg", "normal_length")
 
 
@@ -64,7 +66,7 @@ def target(rig: Rig, person: Person) -> np.ndarray:
 
 
 def reprojection_px(engine: Engine, spec: SampleSpec) -> float:
-    """Farthest that Cycles' surface position of an interior pixel projects from the pixel's centre."""
+    """Farthest that Cycles' surface position of a pixel projects from the pixel's centre."""
     scene = shared_scene()
     layer = scene.scene.view_layers[0]
     labels = engine.render_labels(spec)
@@ -75,7 +77,10 @@ def reprojection_px(engine: Engine, spec: SampleSpec) -> float:
         position = scene.render_truth()["Position"]
     finally:
         layer.use_pass_position = False
-    rows, columns = np.nonzero(interior(labels.depth > 0))
+    assert labels.geometric_normal is not None
+    toward = labels.camera.world_normals_to_label(-labels.camera.rays())
+    cosine = np.einsum("hwc,hwc->hw", labels.geometric_normal, toward) / np.linalg.norm(toward, axis=-1)
+    rows, columns = np.nonzero(interior(labels.depth > 0) & (cosine > EDGE_ON))
     xy = labels.camera.project(position[rows, columns].astype(np.float64))[:, :2]
     return float(np.abs(xy - np.stack([columns, rows], axis=1)).max(initial=0))
 

@@ -23,6 +23,7 @@ from shards.errors import VitruvianError
 NEARBY_PX = 1e-3
 """A float32 ray may pass this far beside its pixel's centre: what is asked of reprojection."""
 
+_COINCIDENT = 3e-6  # of the distance: surfaces closer to each other than this may swap in float32
 _BEYOND_SEEN = 1.5  # what any ray that near may change, over what the four that were cast did
 
 
@@ -122,8 +123,28 @@ class RayCaster:
 
     def cast(self, camera: Camera) -> Cast:
         """The labels of one ray through each pixel's centre."""
+        return self._cast(camera, np.zeros((camera.height, camera.width)), 1.0)
+
+    def cast_around(self, camera: Camera) -> tuple[Cast, ...]:
+        """The labels through the pixels' centres; of surfaces so little behind those that rounding may bring
+        them forward; and through points `NEARBY_PX` left, right, above and below the centres.
+        """
+        centre = self.cast(camera)
+        back = self._cast(camera, centre.depth * (1 + _COINCIDENT), -1.0)  # looking back at the first hit
+        near = back.mask & (np.abs(back.depth - centre.depth) < _COINCIDENT * centre.depth)
+        casts = [centre, _where(near, back, centre)]
+        for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            K = camera.K.copy()
+            K[:2, 2] += NEARBY_PX * x, NEARBY_PX * y
+            casts.append(self.cast(Camera(K, camera.world_to_camera, camera.width, camera.height)))
+        return tuple(casts)
+
+    def _cast(self, camera: Camera, start: Float64[np.ndarray, "height width"], heading: float) -> Cast:
+        """The labels of the first surface from z depth `start` (m) on each pixel's ray, onward (1) or back
+        (-1).
+        """
         rays = camera.rays().reshape(-1, 3)
-        first = self._embree.intersects_first(np.tile(camera.position, (len(rays), 1)), rays)
+        first = self._embree.intersects_first(camera.position + start.reshape(-1, 1) * rays, heading * rays)
         hit = first >= 0
         triangle = first[hit]
         corners, normals = self._soup.corners[triangle], self._soup.normals[triangle]
@@ -140,15 +161,6 @@ class RayCaster:
             instance=_spread(self._soup.instance[triangle].astype(np.uint8), mask),
         )
 
-    def cast_around(self, camera: Camera) -> tuple[Cast, ...]:
-        """The labels through the pixels' centres, then `NEARBY_PX` left, right, above and below them."""
-        casts = []
-        for x, y in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
-            K = camera.K.copy()
-            K[:2, 2] += NEARBY_PX * x, NEARBY_PX * y
-            casts.append(self.cast(Camera(K, camera.world_to_camera, camera.width, camera.height)))
-        return tuple(casts)
-
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -156,7 +168,8 @@ class Disagreement:
     are on people too); masks over all pixels.
 
     depth_rel (of the distance), normal_deg, geometric_normal_deg, mask_px: net, that is, less what moving the
-    ray by `NEARBY_PX` changes there, which only matters on edges, creases and surfaces seen edge-on. raw: the
+    ray by `NEARBY_PX` (or on to a coincident surface) changes there. That only matters on edges, creases and
+    surfaces seen edge-on. raw: the
     same without that allowance. unsettled: inner pixels beyond `tolerated_rel` or `tolerated_deg` without it.
     normal_length: of | |n| - 1 |.
     """
@@ -306,6 +319,17 @@ def _spread(values: Shaped[np.ndarray, "..."], hit: Bool[np.ndarray, "height wid
 
 def _unit(vectors: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _where(chosen: Bool[np.ndarray, "height width"], one: Cast, other: Cast) -> Cast:
+    """Pixels of `one` where chosen, of `other` elsewhere."""
+    return Cast(
+        mask=np.where(chosen, one.mask, other.mask),
+        depth=np.where(chosen, one.depth, other.depth),
+        normal=np.where(chosen[..., None], one.normal, other.normal),
+        geometric_normal=np.where(chosen[..., None], one.geometric_normal, other.geometric_normal),
+        instance=np.where(chosen, one.instance, other.instance),
+    )
 
 
 def _worst(values: Float[np.ndarray, " n"]) -> float:
