@@ -49,9 +49,10 @@ def run_units(
     A unit that raises, or kills its process, is tried again until the stage's `max_attempts` are used up.
     `workers` is the number of processes under `ray` (default: one per core). `address` (default: RAY_ADDRESS)
     names a running cluster; without one a local Ray is started, and shut down at the end. `gpus` says whether
-    each process under `ray` gets a GPU of its own: "none", "auto" (if the cluster has any), "one". Then there
-    are at most as many processes as GPUs. `worker` must be picklable. Raises UsageError for a bad argument or from the worker (every unit would fail alike),
-    VitruvianError when worker processes die before they can start on a unit.
+    each process under `ray` gets a GPU of its own: "none", "auto" (if the cluster has any), "one"; there are
+    then at most as many processes as GPUs. `worker` must be picklable. Raises UsageError for a bad argument
+    or from the worker (every unit would fail alike), VitruvianError when worker processes die before they can
+    start on a unit.
     """
     if executor not in ("inline", "ray"):
         raise UsageError(f"executor: expected 'inline' or 'ray', got {executor!r}")
@@ -75,7 +76,7 @@ def _run_ray(
     with _ray(workers, address) as ray:
         devices = 0 if gpus == "none" else int(ray.cluster_resources().get("GPU", 0))
         if gpus == "one" and not devices:
-            raise UsageError("gpus: Ray finds no GPU here; render on the cpu, or join a cluster that has some")
+            raise UsageError("gpus: Ray finds no GPU; use the cpu, or join a cluster that has some")
         pool = _Pool(ray, worker, min(workers, devices) if devices else workers, 1 if devices else 0)
         try:
             yield from pool.run(stage, units)
