@@ -29,7 +29,7 @@ from render.person import Person
 from render.props import occluder_mesh
 from render.scene import Scene, shared_scene
 from render.shutter import blur_radius, is_shaken, path_of, picture_box
-from render.spec import Placement, SampleSpec, ScanSpec, sample_key
+from render.spec import EffectsSpec, Placement, SampleSpec, ScanSpec, sample_key
 from shards.errors import VitruvianError
 from shards.sample import Sample, digest_json
 
@@ -40,7 +40,7 @@ _FILTER_REACH = 3  # px around whatever is seen, that the pixel filter smears it
 _SHUTTER_STEPS = 9  # pictures of the backdrop that make its motion blur
 _LENS_OVERSAMPLING = 3  # label pixels per picture pixel and axis, where a lens bends the picture
 
-Image = Shaped[np.ndarray, "height width *channels"]
+Image = Shaped[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,18 @@ class Engine:
             scene, hdri, cast = self._prepare(spec)
             camera = spec_camera(spec)
             straight = effects.ideal_camera(camera)
-            box = picture_box(straight, spec.camera.focal_mm, spec.effects, cast.vertices, _FILTER_REACH)
-            if spec.stage.ground == "shadow_catcher":
-                box = (0, 0, straight.width, straight.height)
+            box = _people_box(spec, straight, cast.vertices)
         with self._timed("beauty"):
             scene.set_camera(straight.crop(*box))
             layers = scene.render_beauty(spec.settings, spec.effects, _lens_mm(spec, straight))
-            alpha = self._coverage(scene, spec, layers)
+            alpha = _paste(self._coverage(scene, spec, layers), box, straight)
         with self._timed("truth"):
-            truth_camera, truth = self._truth(scene, spec, straight, box)
+            truth_camera, truth = self._truth(scene, spec, straight, cast)
         with self._timed("finish"):
             rgb = self._finish(scene, spec, hdri, cast, straight, _paste(layers["Combined"], box, straight))
         with self._timed("labels"):
             images = self._images(spec, cast, camera, truth_camera, truth)
-            covered = effects.distort_image(_paste(alpha, box, straight), straight, camera)
+            covered = effects.distort_image(alpha, straight, camera)
             images["alpha"] = passes.COVERAGE.decode(covered, passes.View(covered > 0, camera))
             return self._label(spec, cast.people, camera, rgb, images)
 
@@ -142,9 +140,13 @@ class Engine:
         return layers[passes.COVERAGE.aov]
 
     def _truth(
-        self, scene: Scene, spec: SampleSpec, straight: Camera, box: tuple[int, int, int, int]
+        self, scene: Scene, spec: SampleSpec, straight: Camera, cast: _Cast
     ) -> tuple[Camera, passes.Channels]:
-        """Ground-truth layers of the whole view, and its camera: finer than the picture's behind a lens."""
+        """Ground-truth layers of the whole view, and its camera: finer than the picture's behind a lens.
+
+        The part that is rendered does not depend on the effects: not even the last bit of a label may.
+        """
+        box = picture_box(straight, 0.0, EffectsSpec(), cast.vertices, _FILTER_REACH)
         factor = _LENS_OVERSAMPLING if any(spec.effects.distortion) else 1
         x, y, width, height = (factor * edge for edge in box)
         camera = effects.oversampled(straight, factor)
@@ -320,6 +322,15 @@ def _joints(
 def _place(points: Float64[np.ndarray, "n 3"], placement: Placement) -> Float64[np.ndarray, "n 3"]:
     pose = placement.matrix()
     return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+
+def _people_box(
+    spec: SampleSpec, camera: Camera, vertices: Float64[np.ndarray, "v 3"]
+) -> tuple[int, int, int, int]:
+    """x, y, width, height (px) of what Cycles has to render: where people and their shadows may be."""
+    if spec.stage.ground == "shadow_catcher":
+        return 0, 0, camera.width, camera.height
+    return picture_box(camera, _lens_mm(spec, camera), spec.effects, vertices, _FILTER_REACH)
 
 
 def _lens_mm(spec: SampleSpec, camera: Camera) -> float:

@@ -37,9 +37,10 @@ def label_keypoints(
 ) -> Float32[np.ndarray, "people joints 4"]:
     """x px, y px, z m and visibility of every person's joints (world, m).
 
-    All people's points are of one vocabulary (17, 133 or 308). Visibility: 0 outside the image or behind the camera; 2 when a pixel within one of the joint's shows this
-    person's surface, no further in front of the joint than the table allows (scaled by height); else 1. A
-    joint behind the camera has no place in the image, one that is NaN is not known: both are all zeros.
+    All people's points are of one vocabulary (17, 133 or 308). Visibility: 0 outside the image or behind
+    the camera; 2 when a pixel within one of the joint's shows this person's surface, no further in front
+    of the joint than the table allows (scaled by height); else 1. A joint behind the camera has no place
+    in the image, one that is NaN is not known: both are all zeros.
     """
     return np.stack(
         [

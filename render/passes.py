@@ -17,7 +17,7 @@ from annotation.camera import Camera
 from annotation.parts import IGNORE
 from render.person import Person, Surface
 
-Channels = Mapping[str, Float32[np.ndarray, "height width *channels"]]
+Channels = Mapping[str, Float32[np.ndarray, "height width ..."]]
 """EXR layers of a render by name; AOVs of kind VALUE are (h, w), of kind COLOR (h, w, 3)."""
 
 PART_ATTRIBUTE = "part_id"

@@ -194,7 +194,6 @@ class Scene:
             yield
             return
         render, thing = self.scene.render, self._camera
-        thing.rotation_mode = "QUATERNION"
         for frame in (0, 2):  # the shutter is open from 0.5 to 1.5
             self._aim(moved(self._view, effects, float(frame - 1)))
             thing.keyframe_insert("location", frame=frame)
@@ -257,6 +256,7 @@ class Scene:
         data = self.bpy.data.cameras.new("camera")
         data.clip_start, data.clip_end = 0.01, 1000.0
         camera = self.bpy.data.objects.new("camera", data)
+        camera.rotation_mode = "QUATERNION"
         self.scene.collection.objects.link(camera)
         self.scene.camera = camera
         return camera

@@ -83,7 +83,7 @@ def test_labels_are_complete_and_pass_their_checks(specs: list[SampleSpec], samp
         assert len(np.unique(labels.parts)) > 3
         assert labels.albedo[labels.instance == 1].any() and not labels.albedo[labels.instance == 0].any()
         assert labels.keypoints is not None and (labels.keypoints[0, :, 3] == 2).any()
-        assert json.loads(sample.members["json"])["people"][0]["identity"] in (0, 1)
+        assert json.loads(sample.members["json"])["people"][0]["identity"] in ("0", "1")
 
 
 def test_two_people_have_their_own_ids_and_hide_each_other(specs: list[SampleSpec]) -> None:
@@ -92,7 +92,7 @@ def test_two_people_have_their_own_ids_and_hide_each_other(specs: list[SampleSpe
     pair = replace(
         specs[0],
         people=(first, second),
-        placements=(Placement(0, 0.0, 0.0), Placement(1, 0.1, 1.0, 30.0)),
+        placements=(Placement("0", 0.0, 0.0), Placement("1", 0.1, 1.0, 30.0)),
         camera=replace(camera, focal_mm=40.0),
     )
     labels = Engine(threads=2).render_labels(pair)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from render.people import sample_person
-from render.spec import CameraSpec, LightSpec, Placement, RenderSettings, SampleSpec, sample_key
+from render.spec import SPEC_VERSION, CameraSpec, LightSpec, Placement, RenderSettings, SampleSpec, sample_key
 from shards.errors import VitruvianError
 
 POSE = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 1.0), (0.0, 1.0, 0.0, 3.0), (0.0, 0.0, 0.0, 1.0))
@@ -17,10 +17,10 @@ POSE = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 1.0), (0.0, 1.0, 0.0, 3.0), (0.0,
 def spec() -> SampleSpec:
     return SampleSpec(
         recipe="people-v1",
-        version=1,
+        version=SPEC_VERSION,
         seed=3,
         people=(sample_person(np.random.default_rng(3)),),
-        placements=(Placement(identity=3, x=0.5, heading_deg=90.0),),
+        placements=(Placement(identity="3", x=0.5, heading_deg=90.0),),
         light=LightSpec("forest", "0" * 64, 12.5, 0.25),
         camera=CameraSpec(50.0, POSE, shift_x=0.1, shift_y=-0.2, framing="face"),
         settings=RenderSettings(64, 48),
@@ -50,7 +50,7 @@ def test_unknown_missing_and_wrong_fields_are_named(spec: SampleSpec) -> None:
         ({**good, "colour": 1}, "colour"),
         ({k: v for k, v in good.items() if k != "light"}, "light"),
         ({**good, "settings": {**good["settings"], "samples": "many"}}, "settings.samples"),
-        ({**good, "version": 99}, "version 1"),
+        ({**good, "version": 99}, "expected version 2; got 99"),
     ):
         with pytest.raises(VitruvianError, match=name):
             SampleSpec.from_json(bad)
