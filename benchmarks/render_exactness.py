@@ -139,7 +139,8 @@ def main() -> None:
     sphere = against_sphere(people[0], scale)
     for name, one in zip(RIGS, sphere, strict=True):
         print("sphere", name, asdict(one), flush=True)
-    person, reprojection = [], 0.0
+    person: list[Any] = []
+    reprojection = 0.0
     for someone in people:
         found, worst = against_embree(someone, scale)
         for name, one in zip(RIGS, found, strict=True):

@@ -1,8 +1,10 @@
 """Images per second with depth and normals, beside the peers' way of using the same Blender.
 
-    python -P benchmarks/render_throughput.py [--quick] [--ground none|occlusion] [--threads N] [--rounds N]
+    python -P benchmarks/render_throughput.py [--quick] [--subject scan|person] [--ground none|occlusion]
+                                              [--threads N] [--rounds N]
 
-The same dressed person, HDRI and cameras (face, upper body and full body in equal parts), 1024 high x 768
+The same subject (a scan with colours per vertex, made of a sampled person; or that person with procedural
+skin, cloth and hair), HDRI and cameras (face, upper body and full body in equal parts), 1024 high x 768
 wide, 64 samples a pixel on both sides without adaptive stopping, Filmic. What counts on both sides is a
 picture, depth and normals as arrays in memory; loading the person is outside. Each side is a process of its
 own; they take turns, and of the rounds the one with the least CPU time counts, for the machine may be shared.
@@ -39,14 +41,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotation.camera import blender_camera
+from render.blender import silenced
 from render.crosscheck import Rig, angle_deg, interior
 from render.engine import Engine, built_person
 from render.lights import find_hdri
 from render.people import PersonSpec, sample_person
-from render.scene import shared_scene, silenced
-from render.spec import SENSOR_WIDTH_MM, RenderSettings, SampleSpec, StageSpec, sample_key
+from render.person import Person
+from render.scene import shared_scene
+from render.shading import base_colour, encoded
+from render.sources import ScanConfig, list_scans, plan_scan
+from render.spec import SENSOR_WIDTH_MM, RenderSettings, SampleSpec, ScanSpec, StageSpec, sample_key
 
 CACHE = Path(tempfile.gettempdir()) / "vitruvian-references"
+SCANS = Path(tempfile.gettempdir()) / "vitruvian-benchmark-scans"
 FRAMINGS = {"face": (0.36, 0.92, 70.0), "upper_body": (0.66, 0.75, 50.0), "full_body": (1.2, 0.5, 35.0)}
 """How tall the frame is (m for the face, else of the person), how high its middle (of the person), and mm."""
 
@@ -72,7 +79,7 @@ class Ours:
     """The engine, as a render job uses it, up to the arrays."""
 
     def __init__(self, threads: int) -> None:
-        self._engine = Engine(threads)
+        self._engine = Engine(threads, scan_folder=SCANS)
         self.seconds = self._engine.seconds
 
     def images(self, spec: SampleSpec) -> Images:
@@ -201,7 +208,7 @@ class Peer:
         tree.links.new(finished.outputs["Image"], self._composite.inputs["Image"])
 
     def _load(self, spec: SampleSpec) -> None:
-        self._shared.load_people([built_person(person) for person in spec.people], spec.placements)
+        self._shared.load_people([built_person(person, SCANS) for person in spec.people], spec.placements)
         for thing in self._shared.scene.objects:
             if thing.type == "MESH" and thing.pass_index:
                 self._scene.collection.objects.link(thing)
@@ -273,9 +280,32 @@ def make(name: str, threads: int, spec: SampleSpec) -> Images:
     return side(name, threads).images(spec)
 
 
-def make_specs(someone: PersonSpec, settings: RenderSettings, ground: str) -> list[SampleSpec]:
+def make_scan(person: Person, name: str) -> ScanSpec:
+    """`person` as a scanner would hand it over: one mesh with colours per vertex, in a folder of scans."""
+    import trimesh
+
+    pieces = []
+    for surface in person.surfaces:
+        shade = np.rint(255 * encoded(base_colour(surface.material)[None])).astype(np.uint8)
+        colour = np.tile(shade, (len(surface.vertices), 1))
+        piece = trimesh.Trimesh(
+            surface.vertices,
+            surface.faces,
+            vertex_normals=surface.normals,
+            vertex_colors=colour,
+            process=False,
+        )
+        pieces.append(piece)
+    SCANS.mkdir(parents=True, exist_ok=True)
+    trimesh.util.concatenate(pieces).export(SCANS / f"{name}.ply", vertex_normal=True)
+    config = ScanConfig(folder=SCANS, up="+z", front="-y", unit="m")
+    (files,) = [files for files in list_scans(config) if files.name == name]
+    return plan_scan(files, config)
+
+
+def make_specs(someone: PersonSpec | ScanSpec, settings: RenderSettings, ground: str) -> list[SampleSpec]:
     """Face, upper body and full body of one person, seen from the front at a slant."""
-    height, specs = built_person(someone).height, []
+    height, specs = built_person(someone, SCANS).height, []
     for name, (tall, middle, lens) in FRAMINGS.items():
         metres = tall if name == "face" else tall * height
         distance = metres * lens / SENSOR_WIDTH_MM * settings.width / settings.height
@@ -389,9 +419,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="144 x 192, 8 samples, one round")
+    parser.add_argument("--subject", choices=("scan", "person"), default="scan")
     parser.add_argument("--ground", choices=("none", "occlusion"), default="none", help="ours has one or not")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, help="default 3, quick 1")
+    parser.add_argument("--reference", type=int, help="samples of the reference, default 4096, quick 64")
     given = parser.parse_args()
     settings = RenderSettings(
         width=144 if given.quick else 768,
@@ -400,15 +432,18 @@ def main() -> None:
         view_transform="Filmic",
         labels=("depth", "normal"),
     )
-    someone = sample_person(np.random.default_rng(3))
+    sampled = sample_person(np.random.default_rng(3))
+    scanned = given.subject == "scan"
+    someone = make_scan(built_person(sampled), "person-3") if scanned else sampled
     specs = make_specs(someone, settings, given.ground)
     workers = [Worker(name, given.threads) for name in SIDES]
     figures: dict[str, Any] = {"benchmark": "render_throughput", "settings": asdict(settings)}
-    figures |= {"ground": given.ground, "threads": given.threads}
+    figures |= {"subject": given.subject, "ground": given.ground, "threads": given.threads}
     figures |= take_turns(workers, specs, given.rounds or (1 if given.quick else 3))
     smaller = shrunk(specs, 2)
     figures |= compare_labels(workers, smaller)
-    figures |= compare_noise(workers, smaller, 64 if given.quick else 4096)
+    reference = given.reference or (64 if given.quick else 4096)
+    figures |= {"reference_samples": reference, **compare_noise(workers, smaller, reference)}
     for worker in workers:
         worker.end()
     print(json.dumps(figures), flush=True)

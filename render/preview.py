@@ -6,7 +6,6 @@ base colour or texture, and the ground is the HDRI's own.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,11 @@ from annotation.labels import Labels
 from render import effects
 from render.engine import built_person
 from render.lights import find_hdri
-from render.people import PersonSpec
 from render.person import Person
 from render.props import occluder_mesh
 from render.rasteriser import Piece, Raster, rasterise
 from render.shading import Environment, encoded, environment_of, lit_piece, painted_piece, paints, studio
-from render.sources import load_scan
-from render.spec import LightSpec, Placement, SampleSpec, ScanSpec
-from shards.errors import UsageError
+from render.spec import LightSpec, Placement, SampleSpec
 
 _BRIGHTEST = 64.0  # radiance kept of a lamp in the background
 _CELL = 192  # px, the longer side of a preview on a contact sheet
@@ -104,7 +100,7 @@ def scan_sheet(person: Person) -> UInt8[np.ndarray, "height width 3"]:
 
 def _people(spec: SampleSpec, scan_folder: Path | None, environment: Environment) -> Iterator[Piece]:
     for index, (who, placement) in enumerate(zip(spec.people, spec.placements, strict=True), start=1):
-        for surface in _built(who, scan_folder).surfaces:
+        for surface in built_person(who, scan_folder).surfaces:
             yield lit_piece(surface, index, environment, spec.light, placement)
 
 
@@ -113,19 +109,6 @@ def _occluders(spec: SampleSpec, id: int, environment: Environment) -> Iterator[
         vertices, faces, normals = occluder_mesh(occluder)
         light = environment.shade(normals, spec.light.rotation_deg) * 2**spec.light.exposure_ev
         yield Piece(vertices, faces, id, encoded(light * occluder.colour))
-
-
-def _built(spec: PersonSpec | ScanSpec, scan_folder: Path | None) -> Person:
-    if isinstance(spec, PersonSpec):
-        return built_person(spec)
-    if scan_folder is None:
-        raise UsageError(f"preview: scan {spec.name!r} needs the folder of its scans; got none")
-    return _scan(spec, scan_folder)
-
-
-@lru_cache(maxsize=8)
-def _scan(spec: ScanSpec, folder: Path) -> Person:
-    return load_scan(spec, folder)
 
 
 def _background(

@@ -5,19 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotation.camera import look_at
+from annotation.camera import Camera, look_at
 from render.backdrop import backdrop, shade_ground
 from render.lights import find_hdri, read_hdri
 from render.props import occluder_mesh
 from render.scene import shared_scene
-from render.spec import CameraSpec, LightSpec, OccluderSpec, RenderSettings
+from render.spec import LightSpec, OccluderSpec, RenderSettings
 
 UP = np.array([0.0, 0.0, 1.0])
 
 
-def looking(position: tuple[float, float, float], target: tuple[float, float, float], focal_mm: float):  # type: ignore[no-untyped-def]
-    pose = look_at(np.array(position), np.array(target), UP)
-    return CameraSpec(focal_mm, tuple(map(tuple, pose.tolist()))).camera(72, 96)
+def looking(
+    position: tuple[float, float, float], target: tuple[float, float, float], focal_mm: float
+) -> Camera:
+    focal = focal_mm / 36 * 72
+    K = np.array([[focal, 0, 35.5], [0, focal, 47.5], [0, 0, 1.0]])
+    return Camera(K, look_at(np.array(position), np.array(target), UP), 72, 96)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_effects_change_the_picture_and_no_label(
     # Where the picture is blurred the alpha comes from a render of its own, of the sharp people.
     assert np.abs(labels.alpha.astype(int) - plain.alpha).mean() < 2
     again = engine.render_labels(spec)
+    assert again.rgb is not None
     assert np.array_equal(again.rgb, plain.rgb)  # nothing of it stays behind
 
 
@@ -158,7 +159,7 @@ def test_a_shadow_catcher_darkens_the_ground_by_the_feet(
     engine: Engine, spec: SampleSpec, plain: Labels
 ) -> None:
     bare, caught = (
-        engine.render_labels(replace(spec, stage=StageSpec(ground=ground)))  # type: ignore[arg-type]
+        engine.render_labels(replace(spec, stage=StageSpec(ground=ground)))
         for ground in ("none", "shadow_catcher")
     )
     assert bare.rgb is not None and caught.rgb is not None and plain.depth is not None
