@@ -8,7 +8,7 @@ from typing import Any
 from render.recipe import Draw, RenderConfig, subjects
 from render.spec import SampleSpec
 
-# Measured (docs/render.md) on one core of an AMD EPYC, 192 x 256, sampled people, and on no GPU.
+# Measured (docs/rendering.md) on one core of an AMD EPYC, 192 x 256, sampled people, and on no GPU.
 SECONDS_PER_RAY = 1.6e-6  # of one core, per pixel and sample of the beauty render
 LABEL_SAMPLES = 3  # the labels of a pixel cost as much as these samples
 SECONDS_PER_GROUP = 2.0  # of one core: build or import everyone, plan, load, HDRI

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from annotation.labels import Labels, to_members
 from shards.errors import UsageError, VitruvianError
+from shards.manifest import write_manifest
 from shards.reader import Dataset
+from shards.sample import Sample, content_key
+from shards.writer import ShardWriter
 from train.data.augment import AugmentConfig
 from train.data.labelled import LabelledSet, identities
 from train.engine.checkpoint import read_weights, save_encoder
@@ -182,3 +186,14 @@ def test_two_ranks_train_the_same_model(training_people: Path, encoder: Path, tm
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-3)
+
+
+def test_identities_of_groups_come_from_the_json(tmp_path: Path) -> None:
+    """The index names the first of a group only; a companion seen in training is no stranger either."""
+    people = [{"identity": "7"}, {"identity": "7.1"}]
+    sample = Sample(content_key(b"group"), to_members(Labels(meta={"people": people})))
+    with ShardWriter(tmp_path, "group", columns=lambda _: {"identity": "7", "people": 2}) as writer:
+        writer.add(sample)
+        writer.commit(stage_name="groups", stage_key="test")
+    write_manifest(tmp_path, {})
+    assert identities(Dataset.open(tmp_path)) == ["7", "7.1"]

@@ -15,6 +15,8 @@ from train.data.dataset import Example, ShardExamples, sample_generator
 
 IDENTITY = "identity"
 """Index column (or key of a person in the json member) that says who is in the picture."""
+PEOPLE = "people"
+"""Index column that counts them, and the list of them in the json member."""
 
 MakeExample = Callable[[Labels, np.random.Generator], Example]
 
@@ -77,17 +79,19 @@ class LabelledExamples(ShardExamples):
 def identities(data: Dataset) -> list[str]:
     """Who is in the pictures of a dataset, sorted: its index column `identity`, or its people's json entries.
 
-    Empty when nothing says so.
+    The column names the first person only: where the column `people` counts more, the json is read. Empty
+    when nothing says so.
     """
     table = data.table()
-    if IDENTITY in table.column_names:
+    groups = PEOPLE in table.column_names and any((count or 0) > 1 for count in table[PEOPLE].to_pylist())
+    if IDENTITY in table.column_names and not groups:
         return sorted({str(value) for value in table[IDENTITY].to_pylist() if value is not None})
     people = (person for index in range(len(data)) for person in _people(data, index))
     return sorted({str(person[IDENTITY]) for person in people if IDENTITY in person})
 
 
 def _people(data: Dataset, index: int) -> list[dict[str, Any]]:
-    people = data[index].meta().get("people", [])
+    people = data.read(index, ("json",)).meta().get(PEOPLE, [])
     return [person for person in people if isinstance(person, dict)]
 
 
