@@ -4,8 +4,8 @@
                                               [--threads N] [--rounds N]
 
 The same subject (a scan with colours per vertex, made of a sampled person; or that person with procedural
-skin, cloth and hair), HDRI and cameras (face, upper body and full body in equal parts), 1024 high x 768
-wide, 64 samples a pixel on both sides without adaptive stopping, Filmic. What counts on both sides is a
+skin, cloth and hair), HDRI and cameras (face, upper body and full body in equal parts), 1024 wide x 768
+high, 64 samples a pixel on both sides without adaptive stopping, Filmic. What counts on both sides is a
 picture, depth and normals as arrays in memory; loading the person is outside. Each side is a process of its
 own; they take turns, and of the rounds the one with the least CPU time counts, for the machine may be shared.
 
@@ -418,7 +418,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="144 x 192, 8 samples, one round")
+    parser.add_argument("--quick", action="store_true", help="192 x 144, 8 samples, one round")
     parser.add_argument("--subject", choices=("scan", "person"), default="scan")
     parser.add_argument("--ground", choices=("none", "occlusion"), default="none", help="ours has one or not")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -426,8 +426,8 @@ def main() -> None:
     parser.add_argument("--reference", type=int, help="samples of the reference, default 4096, quick 64")
     given = parser.parse_args()
     settings = RenderSettings(
-        width=144 if given.quick else 768,
-        height=192 if given.quick else 1024,
+        width=192 if given.quick else 1024,
+        height=144 if given.quick else 768,
         samples=8 if given.quick else 64,
         view_transform="Filmic",
         labels=("depth", "normal"),

@@ -36,10 +36,12 @@ def check_render(labels: Labels) -> tuple[Problem, ...]:
         problems.append(
             Problem("person:missing", f"expected people on {_FEWEST_PIXELS:.1%}; got {share:.2%}")
         )
-    if labels.depth is not None and labels.normal is not None:
-        length = np.linalg.norm(labels.normal[labels.depth > 0].astype(np.float64), axis=-1)
+    for name, normal in (("normal", labels.normal), ("geometric_normal", labels.geometric_normal)):
+        if labels.depth is None or normal is None:
+            continue
+        length = np.linalg.norm(normal[labels.depth > 0].astype(np.float64), axis=-1)
         if (worst := float(np.abs(length - 1).max(initial=0))) > 1e-6:
-            problems.append(Problem("normal:unit", f"expected |n| = 1 within 1e-6; got {worst:.2g} off"))
+            problems.append(Problem(f"{name}:unit", f"expected |n| = 1 within 1e-6; got {worst:.2g} off"))
     return tuple(problems)
 
 

@@ -136,6 +136,9 @@ def scans(
         Path | None, typer.Option("--config", help="YAML file with a job; its scans: says how to read them.")
     ] = None,
     section: Section = None,
+    sheets: Annotated[
+        Path | None, typer.Option("--sheets", help="Folder for a picture of each scan from three sides.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Inspect scans: axes, units, size, textures found and missing, and why one is rejected."""
@@ -150,7 +153,11 @@ def scans(
     if as_json:
         typer.echo(json.dumps([report.to_json() for report in reports]))
         return
-    _print_scans(_progress(reports, "inspect", len(files), quiet=False))
+    found = list(_progress(reports, "inspect", len(files), quiet=False))
+    _print_scans(found)
+    if sheets is not None:
+        good = {report.name for report in found if report.accepted}
+        _draw_scans([scan for scan in files if scan.name in good], rules, sheets)
 
 
 @app.command()
@@ -229,12 +236,11 @@ def _print_forecast(job: Any, found: Any, units: int) -> None:
 
 def _print_scans(reports: Any) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("scan", "layout", "triangles", "up", "front", "unit", "height", "textures", "verdict")
+    columns = ("layout", "triangles", "up", "front", "unit", "height", "textures", "verdict")
+    table = Table(Column("scan", overflow="fold"), *(Column(name, no_wrap=True) for name in columns))
     for report in reports:
-        verdict = "good" if report.accepted else f"rejected, {report.reason}: {report.message}"
-        notes = [*report.notes, *(f"missing {name}" for name in report.missing)]
         height = f"{report.height_m:.2f} m" if report.height_m else ""
         table.add_row(
             report.name,
@@ -245,9 +251,25 @@ def _print_scans(reports: Any) -> None:
             report.unit,
             height,
             str(len(report.textures)),
-            "; ".join([verdict, *notes]),
+            "good" if report.accepted else report.reason,
         )
     Console().print(table)
+    for report in reports:
+        said = [] if report.accepted else [f"rejected: {report.message}"]
+        for line in [*said, *report.notes, *(f"missing: {name}" for name in report.missing)]:
+            typer.echo(f"{report.name}: {line}")
+
+
+def _draw_scans(scans: Any, rules: Any, folder: Path) -> None:
+    from annotation.codecs import encode_rgb
+    from render.preview import scan_sheet
+    from render.sources import load_scan, plan_scan
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for scan in scans:
+        sheet = scan_sheet(load_scan(plan_scan(scan, rules), rules.folder))
+        (folder / f"{scan.name.replace('/', '_')}.png").write_bytes(encode_rgb(sheet))
+    typer.echo(f"{folder}: {len(scans)} sheets")
 
 
 def _render(

@@ -18,11 +18,13 @@ def full_labels() -> Labels:
     normal[0] = 0
     depth = rng.uniform(1, 3, (6, 8)).astype(np.float32)
     depth[0] = 0
-    masks = {name: rng.integers(0, 256, (6, 8), dtype=np.uint8) for name in ("alpha", "parts", "instance")}
+    kinds = ("alpha", "parts", "instance", "quality")
+    masks = {name: rng.integers(0, 256, (6, 8), dtype=np.uint8) for name in kinds}
     return Labels(
         rgb=rng.integers(0, 256, (6, 8, 3), dtype=np.uint8),
         depth=depth,
         normal=normal,
+        geometric_normal=normal[:, ::-1].copy(),
         albedo=rng.integers(0, 256, (6, 8, 3), dtype=np.uint8),
         keypoints=rng.uniform(0, 8, (2, 17, 4)).astype(np.float32),
         camera=Camera(np.array([[9.1, 0, 3.5], [0, 9.1, 2.5], [0, 0, 1]]), np.eye(4), 8, 6),
@@ -36,12 +38,14 @@ def test_every_label_survives_the_members() -> None:
     members = to_members(labels)
     assert set(members) == {*MEMBERS.values(), "json"}
     again = from_members(members)
-    for name in ("rgb", "alpha", "parts", "instance", "albedo", "keypoints"):
+    for name in ("rgb", "alpha", "parts", "instance", "albedo", "quality", "keypoints"):
         np.testing.assert_array_equal(getattr(again, name), getattr(labels, name))
     assert again.depth is not None and labels.depth is not None
     assert again.normal is not None and labels.normal is not None
     np.testing.assert_allclose(again.depth, labels.depth, atol=1e-4)
     np.testing.assert_allclose(again.normal, labels.normal, atol=3e-5)
+    assert again.geometric_normal is not None and labels.geometric_normal is not None
+    np.testing.assert_allclose(again.geometric_normal, labels.geometric_normal, atol=3e-5)
     assert again.camera == labels.camera
     assert again.meta == labels.meta
 
