@@ -12,6 +12,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from shards.errors import UsageError, VitruvianError
@@ -43,16 +44,18 @@ def run_units(
     workers: int | None = None,
     address: str | None = None,
     gpus: Gpus = "none",
+    retire_bytes: int | None = None,
 ) -> Iterator[Outcome]:
     """Run `worker(stage, unit)` for every unit; yield the outcomes (done, skipped, quarantined) as they come.
 
     A unit that raises, or kills its process, is tried again until the stage's `max_attempts` are used up.
-    `workers` is the number of processes under `ray` (default: one per core). `address` (default: RAY_ADDRESS)
-    names a running cluster; without one a local Ray is started, and shut down at the end. `gpus` says whether
-    each process under `ray` gets a GPU of its own: "none", "auto" (if the cluster has any), "one"; there are
-    then at most as many processes as GPUs. `worker` must be picklable. Raises UsageError for a bad argument
-    or from the worker (every unit would fail alike), VitruvianError when worker processes die before they can
-    start on a unit.
+    `workers` is the number of processes under `ray` (default: one per core). `address` (default:
+    RAY_ADDRESS) names a running cluster; without one a local Ray is started, and shut down at the end.
+    `gpus` says whether each process under `ray` gets a GPU of its own: "none", "auto" (if the cluster has
+    any), "one"; there are then at most as many processes as GPUs. A process under `ray` that has grown
+    beyond `retire_bytes` (default: its share of four fifths of the memory) is replaced after its unit.
+    `worker` must be picklable. Raises UsageError for a bad argument or from the worker (every unit would
+    fail alike), VitruvianError when worker processes die before they can start on a unit.
     """
     if executor not in ("inline", "ray"):
         raise UsageError(f"executor: expected 'inline' or 'ray', got {executor!r}")
@@ -60,7 +63,8 @@ def run_units(
         raise UsageError(f"workers: expected at least 1, got {workers}")
     if executor == "inline":
         return _run_inline(stage, units, worker)
-    return _run_ray(stage, units, worker, min(workers or _cores(), max(1, len(units))), address, gpus)
+    workers = min(workers or _cores(), max(1, len(units)))
+    return _run_ray(stage, units, worker, workers, address, gpus, retire_bytes)
 
 
 def _run_inline(stage: Stage, units: Sequence[Unit], worker: Work) -> Iterator[Outcome]:
@@ -69,7 +73,13 @@ def _run_inline(stage: Stage, units: Sequence[Unit], worker: Work) -> Iterator[O
 
 
 def _run_ray(
-    stage: Stage, units: Sequence[Unit], worker: Work, workers: int, address: str | None, gpus: Gpus
+    stage: Stage,
+    units: Sequence[Unit],
+    worker: Work,
+    workers: int,
+    address: str | None,
+    gpus: Gpus,
+    retire_bytes: int | None,
 ) -> Iterator[Outcome]:
     if not units:
         return
@@ -77,7 +87,9 @@ def _run_ray(
         devices = 0 if gpus == "none" else int(ray.cluster_resources().get("GPU", 0))
         if gpus == "one" and not devices:
             raise UsageError("gpus: Ray finds no GPU; use the cpu, or join a cluster that has some")
-        pool = _Pool(ray, worker, min(workers, devices) if devices else workers, 1 if devices else 0)
+        workers = min(workers, devices) if devices else workers
+        limit = _share_of_memory(workers) if retire_bytes is None else retire_bytes
+        pool = _Pool(ray, worker, workers, 1 if devices else 0, limit)
         try:
             yield from pool.run(stage, units)
         finally:
@@ -90,15 +102,17 @@ class _Runner:
     def __init__(self, worker: Work) -> None:
         self.worker = worker
 
-    def run(self, stage: Stage, unit: Unit) -> Outcome:
-        return run_unit(stage, unit, self.worker)
+    def run(self, stage: Stage, unit: Unit) -> tuple[Outcome, int]:
+        """How the unit ended, and how large this process is now (bytes)."""
+        return run_unit(stage, unit, self.worker), _resident_bytes()
 
 
 class _Pool:
     """At most `workers` actors, each with at most one unit in hand."""
 
-    def __init__(self, ray: Any, worker: Work, workers: int, gpus: int) -> None:
+    def __init__(self, ray: Any, worker: Work, workers: int, gpus: int, retire_bytes: int) -> None:
         self.ray = ray
+        self.retire_bytes = retire_bytes
         self.worker = ray.put(worker)
         self.workers = workers
         self.actor_class = ray.remote(**_actor_options(ray, workers, gpus))(_Runner)
@@ -130,18 +144,34 @@ class _Pool:
         (reference, *_), _ = self.ray.wait(list(self.busy), num_returns=1)
         actor, unit = self.busy.pop(reference)
         try:
-            outcome: Outcome = self.ray.get(reference)
+            outcome, resident = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None  # what run_unit lets pass, such as a UsageError
         except self.ray.exceptions.RayError as error:
             self.ray.kill(actor)  # dead already, or not to be trusted again
             return unit, None, str(error).strip()
-        self.idle.append(actor)
+        if resident > self.retire_bytes:  # it leaks, or its unit was large: the next one starts afresh
+            self.ray.kill(actor)
+        else:
+            self.idle.append(actor)
         return unit, outcome, ""
 
     def close(self) -> None:
         for actor in [*self.idle, *(actor for actor, _ in self.busy.values())]:
             self.ray.kill(actor)
+
+
+def _resident_bytes() -> int:
+    """Physical memory of this process; 0 where /proc does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _share_of_memory(workers: int) -> int:
+    return int(0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / workers)
 
 
 def _never_started(stage: Stage, unit: Unit, times: int, cause: str) -> str:

@@ -5,85 +5,13 @@ Shading coordinates: the surface's uv in metres for fabrics and hair, object coo
 scalars come from `Surface.attributes` by name. Nothing here moves a surface: bump only bends the shading.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from render.nodes import Nodes
 from render.person import Material
 from shards.errors import VitruvianError
 from shards.sample import digest_json
-
-
-class Nodes:
-    """A small language for node trees: `nodes.add(type, {property: value}, {input: value or socket})`."""
-
-    def __init__(self, tree: Any) -> None:
-        self.tree = tree
-        tree.nodes.clear()
-
-    def add(self, kind: str, inputs: Mapping[Any, Any] | None = None, **properties: Any) -> Any:
-        """A node with properties set and inputs filled: a socket is linked, anything else is the default
-        value.
-        """
-        node = self.tree.nodes.new(kind)
-        for name, value in properties.items():
-            setattr(node, name, value)
-        for key, value in (inputs or {}).items():
-            if hasattr(value, "is_output"):
-                self.tree.links.new(value, node.inputs[key])
-            else:
-                node.inputs[key].default_value = value
-        return node
-
-    def math(self, operation: str, a: Any, b: Any = 0.0, c: Any = 0.0) -> Any:
-        """A scalar function of one to three sockets or numbers."""
-        return self.add("ShaderNodeMath", {0: a, 1: b, 2: c}, operation=operation).outputs[0]
-
-    def mix(self, factor: Any, a: Any, b: Any) -> Any:
-        """Colour mix; colours are RGB triples or sockets."""
-        node = self.add("ShaderNodeMix", data_type="RGBA", blend_type="MIX", clamp_factor=True)
-        for index, value in ((0, factor), (6, a), (7, b)):
-            if hasattr(value, "is_output"):
-                self.tree.links.new(value, node.inputs[index])
-            else:
-                node.inputs[index].default_value = value if index == 0 else (*value, 1.0)
-        return node.outputs[2]
-
-    def ramp(self, value: Any, low: float, high: float) -> Any:
-        """Smooth step from 0 at `low` to 1 at `high`."""
-        node = self.add("ShaderNodeMapRange", {0: value, 1: low, 2: high}, interpolation_type="SMOOTHSTEP")
-        return node.outputs[0]
-
-    def noise(self, vector: Any, scale: float, detail: float = 2.0, seed: float | int = 0.0) -> Any:
-        """Noise in 0..1; `seed` moves it along (1, 1, 1), which costs half of a fourth dimension."""
-        away = self.add("ShaderNodeVectorMath", {0: vector, 1: (float(seed),) * 3}, operation="ADD")
-        node = self.add(
-            "ShaderNodeTexNoise",
-            {"Vector": away.outputs[0], "Scale": scale, "Detail": detail},
-            noise_dimensions="3D",
-        )
-        return node.outputs[0]
-
-    def attribute(self, name: str) -> Any:
-        """A per-vertex scalar of the surface (0 where the surface has none of that name)."""
-        return self.add("ShaderNodeAttribute", attribute_name=name).outputs["Fac"]
-
-    def bump(self, height: Any, distance: float, strength: float = 1.0) -> Any:
-        """Shading normal from a height in 0..1 of `distance` metres."""
-        return self.add(
-            "ShaderNodeBump", {"Height": height, "Distance": distance, "Strength": strength}
-        ).outputs[0]
-
-    def surface(self, **inputs: Any) -> None:
-        """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces."""
-        values = {
-            name.replace("_", " "): (*value, 1.0)
-            if isinstance(value, tuple | list) and len(value) == 3 and name.endswith("Color")
-            else value
-            for name, value in inputs.items()
-        }
-        # Burley's profile costs a tenth less than random walks and looks the same on skin (2026-11-21).
-        shader = self.add("ShaderNodeBsdfPrincipled", values, subsurface_method="BURLEY")
-        self.add("ShaderNodeOutputMaterial", {"Surface": shader.outputs[0]})
 
 
 def build_material(material: Material) -> Any:

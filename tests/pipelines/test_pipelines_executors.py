@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.executors import _ray, run_units
 from shards.errors import UsageError, VitruvianError
+from shards.manifest import read_markers
 from shards.sample import Sample, content_key
 from shards.units import Outcome, Stage, Unit, close_stage, open_stage, pending, quarantined
 from shards.writer import ShardWriter
@@ -169,3 +170,12 @@ def test_bad_arguments_are_usage_errors(tmp_path: Path, options: dict[str, Any],
 def test_no_units_start_no_ray(tmp_path: Path) -> None:
     stage = open_stage(tmp_path / "out", "demo", "key")
     assert list(run_units(stage, [], write_shard, executor="ray")) == []
+
+
+def test_a_process_that_has_grown_is_replaced(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "parts", "key")
+    pair = UNITS[:2]
+    grown = [outcome.status for outcome in run_units(stage, pair, write_shard, "ray", 1, retire_bytes=1)]
+    assert grown == ["done", "done"]
+    pids = {marker.run["pid"] for marker in read_markers(stage.out).values()}
+    assert len(pids) == 2  # one byte is always exceeded: a process for each unit
