@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("gallery.yaml"))
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     engine = Engine()
     config = load_config(options.config, RenderConfig)
     samples = [engine.render_labels(spec) for spec in plan_specs(config, built_person)]
