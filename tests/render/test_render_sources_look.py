@@ -9,12 +9,21 @@ import pytest
 from PIL import Image
 
 from annotation.camera import Camera
+from annotation.labels import from_members
+from render.engine import Engine
 from render.lights import find_hdri
 from render.people.body import body_model, shape_body
 from render.person import Person
 from render.scene import Scene, shared_scene
 from render.sources import ScanConfig, list_scans, load_scan, plan_scan
-from render.spec import CameraSpec, LightSpec, Placement, RenderSettings
+from render.spec import (
+    SPEC_VERSION,
+    CameraSpec,
+    LightSpec,
+    Placement,
+    RenderSettings,
+    SampleSpec,
+)
 
 WIDTH, HEIGHT = 48, 64
 
@@ -56,10 +65,14 @@ def loaded(folder: Path) -> Person:
     return load_scan(plan_scan(files, config), folder)
 
 
+VIEW = CameraSpec(
+    80.0, ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 0.85), (0.0, 1.0, 0.0, 3.2), (0.0, 0.0, 0.0, 1.0))
+)
+"""From in front of the person, at waist height, 3.2 m away."""
+
+
 def camera() -> Camera:
-    """From in front of the person, at waist height, 3.2 m away."""
-    pose = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 0.85), (0.0, 1.0, 0.0, 3.2), (0.0, 0.0, 0.0, 1.0))
-    return CameraSpec(focal_mm=80.0, world_to_camera=pose).camera(WIDTH, HEIGHT)
+    return VIEW.camera(WIDTH, HEIGHT)
 
 
 def staged(person: Person) -> Scene:
@@ -179,3 +192,39 @@ def test_maps_are_loaded_once_with_their_colour_space_and_leave_with_the_scan(tm
     scene = staged(loaded(other))
     kept = [i.filepath for i in scene.bpy.data.images if str(tmp_path) in i.filepath]
     assert kept == [str(other / "skin.png")]
+
+
+def test_a_samples_members_hold_the_scans_own_labels(tmp_path: Path) -> None:
+    """Parts, quality and keypoints beside the mesh come out of the engine as they are."""
+    write_body(tmp_path / "a.obj")
+    ramp(tmp_path / "skin.png")
+    ids = np.random.default_rng(0).integers(1, 28, (32, 32)).astype(np.uint8)
+    Image.fromarray(ids).save(tmp_path / "a.parts.png")
+    trust = 255 * (np.arange(64).reshape(8, 8) % 3 > 0).astype(np.uint8)
+    Image.fromarray(trust).save(tmp_path / "a.quality.png")
+    (tmp_path / "a.keypoints.json").write_text(json.dumps({"points": {"nose": [0.0, 0.7, 0.1]}}))
+    config = ScanConfig(folder=tmp_path)
+    (files,) = list_scans(config)
+    hdri = find_hdri("studio")
+    spec = SampleSpec(
+        recipe="test",
+        version=SPEC_VERSION,
+        seed=0,
+        people=(plan_scan(files, config),),
+        placements=(Placement("a"),),
+        light=LightSpec(hdri.name, hdri.sha256, 0.0, hdri.neutral_ev),
+        camera=VIEW,
+        settings=RenderSettings(WIDTH, HEIGHT, 4),
+    )
+    labels = from_members(Engine(threads=2, scan_folder=tmp_path).render(spec).members)
+    mask, uv = uv_at_pixels(loaded(tmp_path))
+    assert labels.parts is not None and labels.quality is not None and labels.keypoints is not None
+    both = mask & (labels.parts > 0)
+    assert both.sum() > 0.9 * mask.sum()
+    for seen, texels in ((labels.parts, ids), (labels.quality, trust)):
+        rows = np.floor((1 - uv[..., 1]) * len(texels)).astype(int).clip(0, len(texels) - 1)
+        columns = np.floor(uv[..., 0] * len(texels)).astype(int).clip(0, len(texels) - 1)
+        assert (seen == texels[rows, columns])[both].mean() > 0.97  # a texel's edge may round either way
+    assert set(np.unique(labels.quality)) == {0, 255}
+    named = labels.keypoints[0, :, 3] > 0
+    assert named.sum() == 1 and not labels.keypoints[0, ~named].any()
