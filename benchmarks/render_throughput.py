@@ -422,7 +422,8 @@ def main() -> None:
     parser.add_argument("--subject", choices=("scan", "person"), default="scan")
     parser.add_argument("--ground", choices=("none", "occlusion"), default="none", help="ours has one or not")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, help="default 3, quick 1")
+    parser.add_argument("--rounds", type=int, help="default 3, quick 1; 0: noise and labels only")
+    parser.add_argument("--shrink", type=int, default=2, help="of the pictures whose noise is measured")
     parser.add_argument("--reference", type=int, help="samples of the reference, default 4096, quick 64")
     given = parser.parse_args()
     settings = RenderSettings(
@@ -439,8 +440,9 @@ def main() -> None:
     workers = [Worker(name, given.threads) for name in SIDES]
     figures: dict[str, Any] = {"benchmark": "render_throughput", "settings": asdict(settings)}
     figures |= {"subject": given.subject, "ground": given.ground, "threads": given.threads}
-    figures |= take_turns(workers, specs, given.rounds or (1 if given.quick else 3))
-    smaller = shrunk(specs, 2)
+    rounds = given.rounds if given.rounds is not None else (1 if given.quick else 3)
+    figures |= take_turns(workers, specs, rounds) if rounds else {}
+    smaller = shrunk(specs, given.shrink)
     figures |= compare_labels(workers, smaller)
     reference = given.reference or (64 if given.quick else 4096)
     figures |= {"reference_samples": reference, **compare_noise(workers, smaller, reference)}
