@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 
+OPACITY = "opacity"
+"""Name of the node that says, 0 or 1, whether a see-through material is there for the labels."""
+
+
 class Nodes:
     """A small language for node trees: `nodes.add(type, {property: value}, {input: value or socket})`."""
 
@@ -64,8 +68,12 @@ class Nodes:
             "ShaderNodeBump", {"Height": height, "Distance": distance, "Strength": strength}
         ).outputs[0]
 
-    def surface(self, **inputs: Any) -> None:
-        """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces."""
+    def surface(self, opacity: Any = None, **inputs: Any) -> None:
+        """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces.
+
+        opacity: a socket or number in 0..1, of cards and lenses. The picture blends by it; labels see the
+        surface where it exceeds one half and what is behind it elsewhere (`passes.attach`).
+        """
         values = {
             name.replace("_", " "): (*value, 1.0)
             if isinstance(value, tuple | list) and len(value) == 3 and name.endswith("Color")
@@ -74,4 +82,9 @@ class Nodes:
         }
         # Burley's profile costs a tenth less than random walks and looks the same on skin (2026-11-21).
         shader = self.add("ShaderNodeBsdfPrincipled", values, subsurface_method="BURLEY")
-        self.add("ShaderNodeOutputMaterial", {"Surface": shader.outputs[0]})
+        shown = shader.outputs[0]
+        if opacity is not None:
+            self.add("ShaderNodeMath", {0: opacity, 1: 0.5}, operation="GREATER_THAN", name=OPACITY)
+            clear = self.add("ShaderNodeBsdfTransparent").outputs[0]
+            shown = self.add("ShaderNodeMixShader", {0: opacity, 1: clear, 2: shown}).outputs[0]
+        self.add("ShaderNodeOutputMaterial", {"Surface": shown})

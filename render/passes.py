@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from annotation.camera import Camera
 from annotation.parts import IGNORE
+from render.nodes import OPACITY
 from render.person import Person, Surface
 
 Channels = Mapping[str, Float32[np.ndarray, "height width ..."]]
@@ -215,13 +216,29 @@ GROUND_TRUTH: tuple[LabelPass, ...] = (
 
 
 def attach(tree: Any) -> None:
-    """Add an AOV output for every pass to a material's node tree."""
+    """Add an AOV output for every pass to a material's node tree.
+
+    A material with an `OPACITY` node is there, for every label, where that is 1 and not at all where it is 0:
+    Cycles adds up the AOVs of all surfaces that a ray passes on its way to the first that is at least half
+    opaque, which is the one that its Z pass is of.
+    """
+    opacity = tree.nodes.get(OPACITY)
     for label_pass in (COVERAGE, *GROUND_TRUTH):
         output = tree.nodes.new("ShaderNodeOutputAOV")
         output.aov_name = label_pass.aov
-        tree.links.new(
-            label_pass.wire(tree), output.inputs["Value" if label_pass.kind == "VALUE" else "Color"]
-        )
+        value = label_pass.wire(tree)
+        if opacity is not None:
+            value = _scaled(tree, value, opacity.outputs[0])
+        tree.links.new(value, output.inputs["Value" if label_pass.kind == "VALUE" else "Color"])
+
+
+def _scaled(tree: Any, value: Any, factor: Any) -> Any:
+    """value x factor, of a colour or a number alike."""
+    node = tree.nodes.new("ShaderNodeVectorMath")
+    node.operation = "SCALE"
+    tree.links.new(value, node.inputs[0])
+    tree.links.new(factor, node.inputs["Scale"])
+    return node.outputs[0]
 
 
 def decode_depth(

@@ -230,7 +230,7 @@ class Scene:
         render.film_transparent = True
         cycles.use_adaptive_sampling, cycles.use_light_tree = False, False
         cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 4, 2, 2
-        cycles.transmission_bounces, cycles.transparent_max_bounces = 2, 8
+        cycles.transmission_bounces, cycles.transparent_max_bounces = 2, 64
         cycles.sampling_pattern = "TABULATED_SOBOL"
         cycles.caustics_reflective = cycles.caustics_refractive = False
         cycles.sample_clamp_indirect = 4.0

@@ -1,4 +1,4 @@
-"""Which of the 28 body-part classes a triangle is: from bone weights and masks of the template, once per
+"""Which of the 29 body-part classes a triangle is: from bone weights and masks of the template, once per
 process.
 """
 
@@ -7,40 +7,12 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
+from annotation.parts import part_vocabulary
 from render.people.body import BodyModel, body_model
 
-NAMES = [
-    "Background",
-    "Apparel",
-    "Face_Neck",
-    "Hair",
-    "Left_Foot",
-    "Left_Hand",
-    "Left_Lower_Arm",
-    "Left_Lower_Leg",
-    "Left_Shoe",
-    "Left_Sock",
-    "Left_Upper_Arm",
-    "Left_Upper_Leg",
-    "Lower_Clothing",
-    "Right_Foot",
-    "Right_Hand",
-    "Right_Lower_Arm",
-    "Right_Lower_Leg",
-    "Right_Shoe",
-    "Right_Sock",
-    "Right_Upper_Arm",
-    "Right_Upper_Leg",
-    "Torso",
-    "Upper_Clothing",
-    "Lower_Lip",
-    "Upper_Lip",
-    "Lower_Teeth",
-    "Upper_Teeth",
-    "Tongue",
-]
+NAMES = part_vocabulary(29).names
 PART: dict[str, int] = {name: index for index, name in enumerate(NAMES)}
-"""Class ids of the 28-class vocabulary (annotation/vocabularies; a test keeps the two equal)."""
+"""Class ids of the 29-class vocabulary: the 28 of the paper and eyeglasses."""
 
 MOUTH_LINE = 0.6610  # height of the closed lips' contact line in the rest template, metres
 

@@ -21,6 +21,16 @@ def rounded(value: float) -> float:
 
 
 @dataclass(frozen=True)
+class AssetSpec:
+    """A file of a MakeHuman asset folder, by content. name: path relative to that folder. sha256: over the
+    file and all files it names (geometry, material, textures).
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class FabricSpec:
     """What a garment is made of. Lengths in metres, angle in degrees."""
 
@@ -35,11 +45,14 @@ class FabricSpec:
 
 @dataclass(frozen=True)
 class GarmentSpec:
-    """One garment: its kind (a key of `render.people.garments.CUTS`), its cut and its fabric."""
+    """One garment: its kind (a key of `render.people.garments.STYLES`, an accessory, shoes, or "asset"), its
+    cut and its fabric. asset: the MakeHuman garment that a kind "asset" is.
+    """
 
     kind: str
     cut: Mapping[str, float]
     fabric: FabricSpec
+    asset: AssetSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class SkinSpec:
     wrinkles: float
     roughness: float
     seed: int
+    photo: AssetSpec | None = None  # a photographic skin instead of the procedural colours
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ class HairSpec:
     beard: float  # 0 none, up to 0.05 m
     brow: float  # thickness factor
     seed: int
+    asset: AssetSpec | None = None  # hair of an asset folder instead of grown locks
 
 
 @dataclass(frozen=True)
@@ -123,6 +138,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     """
     if is_dataclass(kind):
         return _parse_dataclass(kind, value, where)
+    if isinstance(kind, types.UnionType):  # X | None
+        return None if value is None else _parse(typing.get_args(kind)[0], value, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Mapping, dict) and isinstance(value, Mapping):
         return {str(k): _parse(args[1], v, f"{where}.{k}") for k, v in sorted(value.items())}
