@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-
 OPACITY = "opacity"
 """Name of the node that says, 0 or 1, whether a see-through material is there for the labels."""
 

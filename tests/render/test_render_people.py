@@ -258,7 +258,7 @@ def test_rotation_vector_inverts_rotation() -> None:
 
 def test_part_names_are_the_vocabulary() -> None:
     parts = pytest.importorskip("annotation.parts")
-    assert tuple(parts.part_vocabulary(28).names) == tuple(NAMES)
+    assert tuple(parts.part_vocabulary(29).names) == tuple(NAMES)
 
 
 @pytest.mark.slow
