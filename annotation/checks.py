@@ -33,19 +33,17 @@ class Problem:
     detail: str
 
 
-def check_labels(
-    labels: Labels, classes: int = 28, depth_range: tuple[float, float] = (0.01, 1000.0)
-) -> list[Problem]:
+def check_labels(labels: Labels, depth_range: tuple[float, float] = (0.01, 1000.0)) -> list[Problem]:
     """Every problem of the labels that are present; an empty list means: good.
 
-    `classes` names the part vocabulary (20, 28, 29), `depth_range` the plausible depths in metres.
+    `depth_range`: the plausible depths in metres.
     """
     checks = (
         _check_rgb(labels),
         _check_depth(labels, depth_range),
         _check_normal(labels),
         _check_masks(labels),
-        _check_parts(labels, classes),
+        _check_parts(labels),
         _check_keypoints(labels),
     )
     return [problem for check in checks for problem in check]
@@ -130,9 +128,10 @@ def _check_masks(labels: Labels) -> Iterator[Problem]:
             yield Problem("mask:parts-depth", f"expected parts on surfaces only; {floating} px have no depth")
 
 
-def _check_parts(labels: Labels, classes: int) -> Iterator[Problem]:
+def _check_parts(labels: Labels) -> Iterator[Problem]:
     if labels.parts is None:
         return
+    classes = labels.part_classes
     vocabulary = part_vocabulary(classes)
     ids = np.unique(labels.parts)
     if unknown := ids[(ids >= classes) & (ids != IGNORE)].tolist():

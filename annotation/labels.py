@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from annotation import codecs
 from annotation.camera import Camera
+from annotation.parts import SIZES as PART_SIZES
 from shards.errors import VitruvianError
 from shards.sample import canonical_json
 
@@ -32,7 +33,8 @@ MEMBERS: Mapping[str, str] = {
 PHOTO_MEMBERS = ("rgb.png", "rgb.jpg", "jpg", "jpeg", "png", "webp")
 """Members an image is read from, first found first: renders, then curated photographs as they came."""
 
-_RESERVED = ("schema", "camera", "depth")  # keys of the json member that `Labels` holds in typed fields
+_RESERVED = ("schema", "camera", "depth", "part_classes")
+"""Keys of the json member that `Labels` holds in typed fields."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +42,10 @@ class Labels:
     """Everything known about one image; each label is an array or None. One size for all images of a sample.
 
     rgb, albedo: sRGB. depth: z in metres, 0 = none. normal: of the smooth surface, unit, x right, y up, z
-    toward the camera, 0 = none; geometric_normal: of the flat triangle. alpha: coverage. parts: class ids,
-    255 = ignore. instance: person ids, 0 = nobody. quality: 255 where the geometry is to be trusted, else 0.
-    keypoints: x px, y px, z m, visibility. meta: the rest of the json member ("people", "provenance" ...).
+    toward the camera, 0 = none; geometric_normal: of the flat triangle. alpha: coverage. parts: ids of the
+    vocabulary of `part_classes`, 255 = ignore. instance: person ids, 0 = nobody. quality: 255 where the
+    geometry is to be trusted, else 0. keypoints: x px, y px, z m, visibility; their number names their
+    vocabulary. meta: the rest of the json member ("people", "provenance" ...).
     Raises VitruvianError for labels of different sizes.
     """
 
@@ -57,6 +60,7 @@ class Labels:
     quality: UInt8[np.ndarray, "height width"] | None = None
     keypoints: Float32[np.ndarray, "people points 4"] | None = None
     camera: Camera | None = None
+    part_classes: int = 28
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,6 +100,8 @@ def to_members(labels: Labels) -> dict[str, bytes]:
             members[MEMBERS[name]] = _ENCODERS[name](image)
     if labels.keypoints is not None:
         members[MEMBERS["keypoints"]] = codecs.encode_keypoints(labels.keypoints)
+    if labels.parts is not None:
+        document["part_classes"] = labels.part_classes
     members["json"] = canonical_json(document)
     return members
 
@@ -118,7 +124,7 @@ def from_members(members: Mapping[str, bytes], wanted: Collection[str] | None = 
         arrays[name] = _decode(name, members[member], document)
     meta = {key: value for key, value in document.items() if key not in _RESERVED}
     camera = Camera.from_json(document["camera"]) if "camera" in document else None
-    return Labels(**arrays, camera=camera, meta=meta)
+    return Labels(**arrays, camera=camera, part_classes=_part_classes(document), meta=meta)
 
 
 def members_of(wanted: Collection[str]) -> tuple[str, ...]:
@@ -163,6 +169,14 @@ def _document(members: Mapping[str, bytes]) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("schema", SCHEMA) != SCHEMA:
         raise VitruvianError(f"labels: expected a json object of schema {SCHEMA}; got {document!r:.120}")
     return document
+
+
+def _part_classes(document: Mapping[str, Any]) -> int:
+    """The size of the parts' vocabulary; 28, the paper's, where nothing is said."""
+    classes = document.get("part_classes", 28)
+    if classes not in PART_SIZES:
+        raise codecs.DecodeError("corrupt", f"labels: expected part_classes of {PART_SIZES}; got {classes!r}")
+    return int(classes)
 
 
 def _decode(name: str, data: bytes, document: Mapping[str, Any]) -> np.ndarray:

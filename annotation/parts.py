@@ -68,6 +68,26 @@ def flip_parts(parts: UInt8[np.ndarray, "height width"], classes: int) -> UInt8[
     return np.asarray(names[parts[:, ::-1]])
 
 
+def map_parts(
+    parts: UInt8[np.ndarray, "height width"], source: int, target: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Part ids of the vocabulary of `source` classes in that of `target`: classes of one name, else IGNORE.
+
+    29 -> 28 ignores eyeglasses, as the published 28-class labels do. Raises VitruvianError between
+    vocabularies that divide the body differently (20 classes and the others).
+    """
+    if source == target:
+        return parts
+    if 20 in (source, target):
+        raise VitruvianError(
+            f"parts: {source} classes cannot be mapped to {target}: they are not the same parts"
+        )
+    old, new = part_vocabulary(source).names, part_vocabulary(target).names
+    ids = np.full(256, IGNORE, np.uint8)
+    ids[: len(old)] = [new.index(name) if name in new else IGNORE for name in old]
+    return np.asarray(ids[parts])
+
+
 def _frozen(values: list[Any], dtype: type[np.generic]) -> np.ndarray:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)

@@ -22,6 +22,7 @@ import numpy as np
 from pipelines.cli import leave
 from render.crosscheck import RIGS
 from render.engine import Engine, built_person
+from render.folders import Folders
 from render.lights import find_hdri, list_hdris, read_hdri
 from render.people import sample_person
 from render.spec import LightSpec, RenderSettings, SampleSpec
@@ -76,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_hdris(folder)
-        engine = Engine(hdri_folder=folder)
+        engine = Engine(folders=Folders(hdris=folder))
         for index in range(frames):
             person = index * PEOPLE // frames
             engine.render(frame(index, person, folder))

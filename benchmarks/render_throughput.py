@@ -44,6 +44,7 @@ from annotation.camera import blender_camera
 from render.blender import silenced
 from render.crosscheck import Rig, angle_deg, interior
 from render.engine import Engine, built_person
+from render.folders import Folders
 from render.lights import find_hdri
 from render.people import PersonSpec, sample_person
 from render.person import Person
@@ -54,6 +55,7 @@ from render.spec import SENSOR_WIDTH_MM, RenderSettings, SampleSpec, ScanSpec, S
 
 CACHE = Path(tempfile.gettempdir()) / "vitruvian-references"
 SCANS = Path(tempfile.gettempdir()) / "vitruvian-benchmark-scans"
+FOLDERS = Folders(scans=SCANS)
 FRAMINGS = {"face": (0.36, 0.92, 70.0), "upper_body": (0.66, 0.75, 50.0), "full_body": (1.2, 0.5, 35.0)}
 """How tall the frame is (m for the face, else of the person), how high its middle (of the person), and mm."""
 
@@ -79,7 +81,7 @@ class Ours:
     """The engine, as a render job uses it, up to the arrays."""
 
     def __init__(self, threads: int) -> None:
-        self._engine = Engine(threads, scan_folder=SCANS)
+        self._engine = Engine(threads, folders=FOLDERS)
         self.seconds = self._engine.seconds
 
     def images(self, spec: SampleSpec) -> Images:
@@ -208,7 +210,7 @@ class Peer:
         tree.links.new(finished.outputs["Image"], self._composite.inputs["Image"])
 
     def _load(self, spec: SampleSpec) -> None:
-        self._shared.load_people([built_person(person, SCANS) for person in spec.people], spec.placements)
+        self._shared.load_people([built_person(person, FOLDERS) for person in spec.people], spec.placements)
         for thing in self._shared.scene.objects:
             if thing.type == "MESH" and thing.pass_index:
                 self._scene.collection.objects.link(thing)
@@ -305,7 +307,7 @@ def make_scan(person: Person, name: str) -> ScanSpec:
 
 def make_specs(someone: PersonSpec | ScanSpec, settings: RenderSettings, ground: str) -> list[SampleSpec]:
     """Face, upper body and full body of one person, seen from the front at a slant."""
-    height, specs = built_person(someone, SCANS).height, []
+    height, specs = built_person(someone, FOLDERS).height, []
     for name, (tall, middle, lens) in FRAMINGS.items():
         metres = tall if name == "face" else tall * height
         distance = metres * lens / SENSOR_WIDTH_MM * settings.width / settings.height

@@ -22,6 +22,7 @@ from annotation.keypoints import keypoint_vocabulary
 from annotation.labels import Labels, to_members
 from render import effects, passes
 from render.backdrop import GroundShade, backdrop, shade_ground
+from render.folders import NO_FOLDERS, Folders
 from render.keypoints import label_keypoints
 from render.lights import Hdri, find_hdri, read_hdri
 from render.people import PersonSpec, build_person
@@ -55,20 +56,19 @@ class _Cast:
 class Engine:
     """Renders specs; keeps Blender's scene and the last people between calls.
 
-    threads: CPU threads per render, default all this process may use. hdri_folder: where HDRIs are looked up
-    by name (default: bpy's own); scan_folder: likewise scans. device: cpu, cuda, optix or auto (a GPU when
+    threads: CPU threads per render, default all this process may use. folders: where what the
+    specs name lies. device: cpu, cuda, optix or auto (a GPU when
     there is one). `seconds` adds up the time spent on load, beauty, finish, truth, labels and encode.
     """
 
     def __init__(
         self,
         threads: int | None = None,
-        hdri_folder: Path | None = None,
-        scan_folder: Path | None = None,
+        folders: Folders = NO_FOLDERS,
         device: str = "cpu",
     ) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.hdri_folder, self.scan_folder, self.device = hdri_folder, scan_folder, device
+        self.folders, self.device = folders, device
         self.seconds: dict[str, float] = {}
         self._cast: _Cast | None = None
 
@@ -110,10 +110,10 @@ class Engine:
 
     def people(self, spec: SampleSpec) -> tuple[Person, ...]:
         """The people of `spec`, built or remembered."""
-        return tuple(built_person(person, self.scan_folder) for person in spec.people)
+        return tuple(built_person(person, self.folders) for person in spec.people)
 
     def _prepare(self, spec: SampleSpec) -> tuple[Scene, Hdri, _Cast]:
-        hdri = find_hdri(spec.light.hdri, self.hdri_folder)
+        hdri = find_hdri(spec.light.hdri, self.folders.hdris)
         if hdri.sha256 != spec.light.sha256:
             raise VitruvianError(
                 f"HDRI {hdri.path}: expected sha256 {spec.light.sha256} as in the spec; got {hdri.sha256}: "
@@ -244,6 +244,7 @@ class Engine:
             rgb=rgb,
             keypoints=keypoints if "keypoints" in spec.settings.labels else None,
             camera=camera,
+            part_classes=_part_classes(people),
             meta={"people": entries, "provenance": {"spec": spec.to_json()}},
             **kept,
         )
@@ -260,16 +261,16 @@ def render(spec: SampleSpec) -> Sample:
     return Engine().render(spec)
 
 
-def built_person(spec: PersonSpec | ScanSpec, scan_folder: Path | None = None) -> Person:
+def built_person(spec: PersonSpec | ScanSpec, folders: Folders = NO_FOLDERS) -> Person:
     """The person of `spec`; the last few are remembered, for planning and rendering both ask.
 
-    Raises VitruvianError for a scan when no folder is named, or the one named does not hold its bytes.
+    Raises VitruvianError for a scan or an asset when its folder is not named or does not hold its bytes.
     """
     digest = digest_json(spec.to_json() if isinstance(spec, PersonSpec) else vars(spec))
     if digest not in _BUILT:
         while len(_BUILT) >= _REMEMBERED:
             del _BUILT[next(iter(_BUILT))]
-        _BUILT[digest] = build_person(spec) if isinstance(spec, PersonSpec) else _scanned(spec, scan_folder)
+        _BUILT[digest] = build_person(spec) if isinstance(spec, PersonSpec) else _scanned(spec, folders.scans)
     return _BUILT[digest]
 
 
@@ -317,6 +318,14 @@ def _joints(
         unknown if person.keypoints is None else _place(person.keypoints, placement)
         for person, placement in zip(people, placements, strict=True)
     ]
+
+
+def _part_classes(people: tuple[Person, ...]) -> int:
+    """The vocabulary of everybody's parts. Raises VitruvianError for people of different ones."""
+    classes = {person.part_classes for person in people}
+    if len(classes) > 1:
+        raise VitruvianError(f"parts: expected one vocabulary in a picture; got {sorted(classes)} classes")
+    return classes.pop()
 
 
 def _place(points: Float64[np.ndarray, "n 3"], placement: Placement) -> Float64[np.ndarray, "n 3"]:

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 from render.check import keep_rejected, render_checked
 from render.engine import Engine, built_person
+from render.folders import Folders
 from render.lights import find_hdri
 from render.recipe import (
     Reject,
@@ -36,7 +36,7 @@ REJECTED = ".rejected"
 
 _EXTENT = ("first_identity", "identities", "identities_per_unit", "lights")
 """Fields that say how much to render, not what: a longer job keeps the shards of a shorter one."""
-_FOLDERS = ("hdri_folder", "hdris", "scans")
+_FOLDERS = ("hdri_folder", "hdris", "scans", "asset_folder")
 """Fields that name inputs, which count by content: HDRIs in the stage's key, a scan in its own units."""
 
 
@@ -109,7 +109,7 @@ class RenderWorker:
         framing without a camera) or fails its checks is a reject.
         """
         config = parse_config(unit.payload["config"], RenderConfig, where=f"unit {unit.name}")
-        engine = _engine(self.threads, config.hdri_folder, _folder(config), self.device)
+        engine = _engine(self.threads, config.folders, self.device)
         rejects: Counter[str] = Counter()
         engine.seconds.clear()
         started = time.perf_counter()
@@ -164,7 +164,7 @@ def scalar_columns(sample: Sample) -> Mapping[str, Any]:
 
 def _specs(config: RenderConfig, unit: Unit, reject: Reject) -> Iterator[SampleSpec]:
     """What a unit is to render."""
-    light, build = unit.payload["light"], partial(built_person, scan_folder=_folder(config))
+    light, build = unit.payload["light"], partial(built_person, folders=config.folders)
     for identity in unit.payload.get("identities", ()):
         yield from plan_views(config, SampledSubject(identity), light, build, reject)
     if config.scans is not None:
@@ -203,10 +203,6 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "unnamed"
 
 
-def _folder(config: RenderConfig) -> Path | None:
-    return config.scans.folder if config.scans else None
-
-
 def _look(config: RenderConfig) -> dict[str, Any]:
     """The configuration without its extent; HDRIs by content, and scans only by whether there are any."""
     plain = config.model_dump(mode="json", exclude={*_EXTENT, *_FOLDERS})
@@ -219,5 +215,5 @@ def _versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _engine(threads: int | None, hdri_folder: Path | None, scan_folder: Path | None, device: str) -> Engine:
-    return Engine(threads, hdri_folder, scan_folder, device)
+def _engine(threads: int | None, folders: Folders, device: str) -> Engine:
+    return Engine(threads, folders, device)

@@ -132,7 +132,7 @@ class Quality:
 
 
 class Parts:
-    """Class ids of the 28-part vocabulary, from the faces' attribute or the material's own map."""
+    """Class ids of the people's vocabulary, from the faces' attribute or the material's own map."""
 
     label, aov, kind = "parts", "part_id", "VALUE"
 

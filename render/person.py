@@ -40,10 +40,11 @@ class Surface:
 @dataclass(frozen=True)
 class Person:
     """Someone standing on z = 0. keypoints: of a vocabulary (17, 133 or 308 points), or None when the source
-    has none. height: metres, upright. joints: by name.
+    has none. height: metres, upright. joints: by name. part_classes: the vocabulary of its part ids.
     """
 
     surfaces: tuple[Surface, ...]
     keypoints: Float64[np.ndarray, "k 3"] | None
     height: float
     joints: Mapping[str, Float64[np.ndarray, " 3"]] = field(default_factory=dict)
+    part_classes: int = 28

@@ -6,7 +6,6 @@ base colour or texture, and the ground is the HDRI's own.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -16,6 +15,7 @@ from annotation.draw import captioned, tile
 from annotation.labels import Labels
 from render import effects
 from render.engine import built_person
+from render.folders import NO_FOLDERS, Folders
 from render.lights import find_hdri
 from render.person import Person
 from render.props import occluder_mesh
@@ -34,8 +34,7 @@ _VIEWS = {"front": 0.0, "its left side": 90.0, "back": 180.0}
 
 def preview(
     spec: SampleSpec,
-    scan_folder: Path | None = None,
-    hdri_folder: Path | None = None,
+    folders: Folders = NO_FOLDERS,
     size: tuple[int, int] | None = None,
 ) -> Labels:
     """rgb, depth, alpha, instance and camera of `spec`, without Cycles. size: height, width in pixels; the
@@ -47,9 +46,9 @@ def preview(
     plain = spec.camera.camera(width, height)
     camera = Camera(plain.K, plain.world_to_camera, width, height, spec.effects.distortion)
     ideal = effects.ideal_camera(camera)
-    environment = environment_of(find_hdri(spec.light.hdri, hdri_folder).path)
+    environment = environment_of(find_hdri(spec.light.hdri, folders.hdris).path)
     nobody = len(spec.people) + 1
-    pieces = [*_people(spec, scan_folder, environment), *_occluders(spec, nobody, environment)]
+    pieces = [*_people(spec, folders, environment), *_occluders(spec, nobody, environment)]
     raster = rasterise(pieces, ideal)
     picture = _over(raster, _background(spec, environment, ideal))
     shown = raster.ids * (raster.ids < nobody)
@@ -62,7 +61,7 @@ def preview(
 
 
 def contact_sheet(
-    specs: Sequence[SampleSpec], scan_folder: Path | None = None, hdri_folder: Path | None = None
+    specs: Sequence[SampleSpec], folders: Folders = NO_FOLDERS
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The previews of `specs` in rows of six, each with its framing, focal length and light."""
     cells = []
@@ -70,7 +69,7 @@ def contact_sheet(
         width, height = spec.settings.width, spec.settings.height
         scale = _CELL / max(width, height)
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        picture = preview(spec, scan_folder, hdri_folder, size).rgb
+        picture = preview(spec, folders, size).rgb
         assert picture is not None
         view = f"{spec.camera.framing.replace('_', ' ')}, {spec.camera.focal_mm:.0f} mm"
         light = f"{spec.light.hdri} {spec.light.rotation_deg:+.0f}°"
@@ -98,9 +97,9 @@ def scan_sheet(person: Person) -> UInt8[np.ndarray, "height width 3"]:
     return tile(pictures, len(_VIEWS))
 
 
-def _people(spec: SampleSpec, scan_folder: Path | None, environment: Environment) -> Iterator[Piece]:
+def _people(spec: SampleSpec, folders: Folders, environment: Environment) -> Iterator[Piece]:
     for index, (who, placement) in enumerate(zip(spec.people, spec.placements, strict=True), start=1):
-        for surface in built_person(who, scan_folder).surfaces:
+        for surface in built_person(who, folders).surfaces:
             yield lit_piece(surface, index, environment, spec.light, placement)
 
 

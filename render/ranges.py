@@ -33,6 +33,17 @@ Mired = Annotated[float, Field(ge=-110, le=95)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 
 
+class Assets(Config):
+    """How often what a folder of MakeHuman assets holds takes the place of what is made from nothing. Counts
+    only where a job names such a folder, and for what it holds.
+    """
+
+    outfits: Probability
+    hair: Probability
+    skins: Probability
+    poses: Probability
+
+
 class DepthOfField(Config):
     """Blur away from the framed region, whose distance is in focus. fstop: log-uniform."""
 

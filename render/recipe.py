@@ -17,13 +17,14 @@ import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
+from render.folders import Folders
 from render.framing import Framings, NoCamera, Target, aim_at, sample_camera
 from render.groups import place_people
 from render.lights import find_hdri, list_hdris
 from render.occluders import draw_occluders
 from render.people import PersonSpec, sample_person
 from render.person import Person
-from render.ranges import Effects, People, Range, Stage
+from render.ranges import Assets, Effects, People, Range, Stage
 from render.sources import ScanConfig, ScanFiles, ScanRejected, list_scans, plan_scan
 from render.spec import (
     LABELS,
@@ -61,6 +62,7 @@ class Recipe(Config):
 
     recipe: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*(\+changed)?$", description="recorded in every sample")
     people: People
+    assets: Assets
     framings: Framings
     exposure_ev: Range = Field(description="stops around the HDRI's neutral exposure")
     hdri_rotation_deg: Range = Field(description="of the environment about the vertical")
@@ -91,6 +93,9 @@ class RenderConfig(Recipe):
 
     seed: int = Field(default=0, ge=0, description="of everything random in the job")
     scans: ScanConfig | None = Field(default=None, description="folder of scans; default: sampled people")
+    asset_folder: Path | None = Field(
+        default=None, description="of MakeHuman garments, hair, skins, poses; default: all made from nothing"
+    )
     first_identity: int = Field(default=0, ge=0, description="jobs with disjoint ranges share no person")
     identities: int | None = Field(
         default=None, ge=1, le=1_000_000, description="people (default 8), or scans in order (default all)"
@@ -125,6 +130,12 @@ class RenderConfig(Recipe):
         if any(merged.get(name) != value for name, value in base.items()):
             merged["recipe"] = f"{str(base.get('recipe')).removesuffix(CHANGED)}{CHANGED}"
         return merged
+
+    @property
+    def folders(self) -> Folders:
+        """Where the files lie that the job's specs name."""
+        scans = self.scans.folder if self.scans is not None else None
+        return Folders(self.hdri_folder, scans, self.asset_folder)
 
     def identity_range(self, scans: int = 8) -> range:
         """Indices of the identities of this job. scans: how many there are in the folder."""

@@ -29,7 +29,7 @@ REACH = SPACING / 3**0.5 + VOXEL * 3**0.5
 """Metres: every point of a surface has one of its `surface_points` within this."""
 
 _FACE_PARTS = frozenset(
-    {"Face_Neck", "Hair", "Lower_Lip", "Upper_Lip", "Lower_Teeth", "Upper_Teeth", "Tongue"}
+    {"Face_Neck", "Eyeglass", "Hair", "Lower_Lip", "Upper_Lip", "Lower_Teeth", "Upper_Teeth", "Tongue"}
 )
 _UPPER_PARTS = _FACE_PARTS | {
     "Torso",
@@ -53,10 +53,10 @@ def framing_regions(person: Person) -> dict[FramingName, Float64[np.ndarray, "_ 
     Labelled people have all three. Of others, a scan shorter than `WHOLE_BODY` has no "full_body", one
     shorter than `BUST` no "upper_body" either; "face" is there always, and of a bare head it is everything.
     """
-    names = part_vocabulary(28).names
-    face = [names.index(name) for name in sorted(_FACE_PARTS)]
+    names = part_vocabulary(person.part_classes).names
+    face = [names.index(name) for name in sorted(_FACE_PARTS & set(names))]
     if any(np.isin(surface.part_ids, names.index("Face_Neck")).any() for surface in person.surfaces):
-        upper = [names.index(name) for name in sorted(_UPPER_PARTS)]
+        upper = [names.index(name) for name in sorted(_UPPER_PARTS & set(names))]
         return {
             "face": _vertices_of(person, face),
             "upper_body": _vertices_of(person, upper),

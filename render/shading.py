@@ -26,7 +26,6 @@ _TEXTURE_SIDE = 1024  # px kept of a texture
 _GREY = (0.5, 0.5, 0.5)
 _WHITE_HAIR = 0.5
 _COLOUR_PARAMETERS = ("tone", "colour", "base_colour")  # of the materials, first found first
-_PART_CLASSES = 28
 _TRUSTED, _DOUBTED = np.array([0.80, 0.80, 0.76]), np.array([0.85, 0.20, 0.15])
 
 Paint = Mapping[str, Float64[np.ndarray, "f 3 3"]]
@@ -118,7 +117,9 @@ def paints(person: Person) -> dict[str, Paint]:
     """What a person carries beside its looks, as colours: "parts", and "quality" (red: not to be trusted)."""
     found: dict[str, Paint] = {}
     if any((surface.part_ids != IGNORE).any() for surface in person.surfaces):
-        found["parts"] = {surface.name: _part_colours(surface) for surface in person.surfaces}
+        found["parts"] = {
+            surface.name: _part_colours(surface, person.part_classes) for surface in person.surfaces
+        }
     if any(_quality(surface) is not None for surface in person.surfaces):
         found["quality"] = {surface.name: _quality_colours(surface) for surface in person.surfaces}
     return found
@@ -163,9 +164,9 @@ def _texture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         return np.asarray(small)
 
 
-def _part_colours(surface: Surface) -> Float64[np.ndarray, "f 3 3"]:
+def _part_colours(surface: Surface, classes: int) -> Float64[np.ndarray, "f 3 3"]:
     palette = np.full((256, 3), 0.5)  # grey: nobody knows
-    palette[:_PART_CLASSES] = part_vocabulary(_PART_CLASSES).colours / 255
+    palette[:classes] = part_vocabulary(classes).colours / 255
     return np.asarray(np.repeat(palette[surface.part_ids][:, None], 3, axis=1))
 
 

@@ -25,6 +25,13 @@ def load_config(path: Path, model: type[ConfigT], section: str | None = None) ->
 
     Raises UsageError, naming the file and every offending field, its value and what is allowed.
     """
+    return parse_config(
+        load_section(path, section), model, where=f"{path}:{section}" if section else str(path)
+    )
+
+
+def load_section(path: Path, section: str | None = None) -> Any:
+    """The YAML file `path`, or the dotted `section` of it, as plain data. Raises UsageError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -36,7 +43,7 @@ def load_config(path: Path, model: type[ConfigT], section: str | None = None) ->
             known = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
             raise UsageError(f"{path}: section {section!r} not found: no {name!r} among: {known}")
         content = content[name]
-    return parse_config(content, model, where=f"{path}:{section}" if section else str(path))
+    return content
 
 
 def parse_config(content: Any, model: type[ConfigT], where: str) -> ConfigT:

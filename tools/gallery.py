@@ -28,7 +28,7 @@ def row(labels: Labels) -> list[np.ndarray]:
         labels.rgb,
         colour_depth(labels.depth),
         colour_normals(labels.normal),
-        overlay_parts(labels.rgb, labels.parts, 28),
+        overlay_parts(labels.rgb, labels.parts, labels.part_classes),
         draw_keypoints(labels.rgb, labels.keypoints),
     ]
 

@@ -104,7 +104,7 @@ def evaluate(
     model, task, description = load_task_model(path)
     if description.task != task_name:
         raise UsageError(f"{checkpoint}: a model for {description.task!r}; asked to evaluate {task_name!r}")
-    labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional)
+    labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional, task.prepare)
     digests = {
         "model": sha256_file(path),
         "baseline": sha256_file(checkpoint / "baseline.safetensors"),

@@ -128,7 +128,7 @@ def finetune(
     """
     task = make_task(task_name, config.target)
     with open_world() as world:
-        labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional, config.cache)
+        labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional, task.prepare, config.cache)
         _check_batch(config, world)
         identity = {
             "task": task_name,
@@ -245,7 +245,7 @@ class ExampleMaker:
         people = self.task.people(labels)
         person = people[rng.integers(len(people))] if people else -1
         view = random_view(self.task.view(labels, person, self.size), self.augment, rng)
-        crop = view.apply(labels, self.task.config.classes)
+        crop = view.apply(labels)
         assert crop.rgb is not None
         image = to_tensor(distort_colours(crop.rgb, self.augment, rng))
         return {"image": image, **self.task.target(crop, person, self.output_size)}

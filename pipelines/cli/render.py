@@ -17,20 +17,43 @@ _PREVIEWED_VIEWS = 3  # of each identity, so that a sheet shows several
 
 Device = Literal["auto", "cpu", "cuda", "optix"]
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with a job; without it, one of sampled people.")
+]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="A bundled recipe or a YAML file, instead of the job's.")
+]
+Count = Annotated[
+    int | None, typer.Option("--count", min=1, help="How many people or scans, instead of the job's.")
+]
+Views = Annotated[int | None, typer.Option("--views", min=1, help="Pictures of each under each HDRI.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random.")]
+Size = Annotated[
+    tuple[int, int] | None,
+    typer.Option("--size", metavar="WIDTH HEIGHT", help="In pixels."),
+]
 Section = Annotated[str | None, typer.Option("--section", help="Dotted path in the YAML: render.train.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="Output folder; an earlier run of the same is continued.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Hdris = Annotated[Path | None, typer.Option("--hdri-folder", help="Default: bpy's own.")]
+AssetFolder = Annotated[
+    Path | None, typer.Option("--asset-folder", help="MakeHuman garments, hair, skins and poses.")
+]
 Scans = Annotated[Path | None, typer.Option("--scan-folder", help="Where the scans of the spec are.")]
 On = Annotated[Device, typer.Option("--device", help="What Cycles renders on; auto: a GPU if there is one.")]
 
 
 @app.command()
 def plan(
-    config: ConfigFile,
+    config: ConfigFile = None,
     section: Section = None,
+    recipe: RecipeName = None,
+    count: Count = None,
+    views: Views = None,
+    seed: Seed = None,
+    size: Size = None,
+    asset_folder: AssetFolder = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write every spec to this file, one JSON a line.")
     ] = None,
@@ -40,9 +63,8 @@ def plan(
     """Say how many images, hours and bytes a job comes to. Renders nothing."""
     from render.forecast import forecast, forecast_specs
     from render.job import plan as plan_units
-    from render.recipe import RenderConfig
 
-    job = load_config(config, RenderConfig, section)
+    job = _job(config, section, recipe, count, views, seed, size, asset_folder)
     found = forecast(job)
     rejects: dict[str, int] = {}
     if out is not None:
@@ -58,9 +80,15 @@ def plan(
 
 @app.command()
 def run(
-    config: ConfigFile,
     out: Out,
+    config: ConfigFile = None,
     section: Section = None,
+    recipe: RecipeName = None,
+    count: Count = None,
+    views: Views = None,
+    seed: Seed = None,
+    size: Size = None,
+    asset_folder: AssetFolder = None,
     executor: Annotated[str, typer.Option("--executor", help="inline (this process) or ray.")] = "inline",
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes under ray; on GPUs, one each.")
@@ -75,10 +103,9 @@ def run(
     """Render a job into shards. Killed and run again, it goes on where it stopped, to the same bytes."""
     from render.job import STAGE_NAME, RenderWorker, provenance, stage_key
     from render.job import plan as plan_units
-    from render.recipe import RenderConfig
     from shards.units import close_stage, open_stage, pending, quarantined
 
-    job = load_config(config, RenderConfig, section)
+    job = _job(config, section, recipe, count, views, seed, size, asset_folder)
     stage = open_stage(out, STAGE_NAME, stage_key(job), replace)
     units = plan_units(job)
     todo = pending(stage, units)
@@ -108,10 +135,12 @@ def one(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the members.")] = None,
     hdri_folder: Hdris = None,
     scan_folder: Scans = None,
+    asset_folder: AssetFolder = None,
     device: On = "cpu",
 ) -> None:
     """Render one spec, or rebuild one sample of a dataset and say whether its bytes agree."""
     from render.engine import Engine
+    from render.folders import Folders
     from render.spec import SampleSpec
 
     if dataset is None and out is None:
@@ -119,7 +148,7 @@ def one(
     stored = _stored(dataset, what) if dataset is not None else None
     content = stored.meta()["provenance"].get("spec") if stored else _read_spec(Path(what))
     spec = SampleSpec.from_json(content)
-    sample = Engine(None, hdri_folder, scan_folder, device).render(spec)
+    sample = Engine(None, Folders(hdri_folder, scan_folder, asset_folder), device).render(spec)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for member, data in sample.members.items():
@@ -162,9 +191,15 @@ def scans(
 
 @app.command()
 def preview(
-    config: ConfigFile,
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
+    config: ConfigFile = None,
     section: Section = None,
+    recipe: RecipeName = None,
+    count: Count = None,
+    views: Views = None,
+    seed: Seed = None,
+    size: Size = None,
+    asset_folder: AssetFolder = None,
     images: Annotated[int, typer.Option("--images", min=1, max=400, help="How many of the job.")] = 24,
     quiet: Quiet = False,
 ) -> None:
@@ -173,24 +208,54 @@ def preview(
 
     from annotation.codecs import encode_rgb
     from render.preview import contact_sheet
-    from render.recipe import RenderConfig, plan_specs
+    from render.recipe import plan_specs
 
-    job = load_config(config, RenderConfig, section)
-    folder = job.scans.folder if job.scans is not None else None
+    job = _job(config, section, recipe, count, views, seed, size, asset_folder)
     few = job.model_copy(update={"lights": 1, "views": min(job.views, _PREVIEWED_VIEWS)})
-    planned = plan_specs(few, _builder(folder))
+    planned = plan_specs(few, _builder(job.folders))
     specs = list(_progress(islice(planned, images), "plan", images, quiet))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(encode_rgb(contact_sheet(specs, folder, job.hdri_folder)))
+    out.write_bytes(encode_rgb(contact_sheet(specs, job.folders)))
     typer.echo(f"{out}: {len(specs)} of the job's pictures")
 
 
-def _builder(folder: Path | None) -> Any:
+def _job(
+    config: Path | None,
+    section: str | None,
+    recipe: str | None,
+    count: int | None,
+    views: int | None,
+    seed: int | None,
+    size: tuple[int, int] | None,
+    asset_folder: Path | None,
+) -> Any:
+    """The job of a configuration file, or a default one, with what the command line says in its place."""
+    from render.recipe import RenderConfig
+    from shards.config import load_section, parse_config
+
+    if config is None and section is not None:
+        raise UsageError(f"--section {section}: it is a section of a file; name the file with --config")
+    fields = dict(load_section(config, section)) if config is not None else {}
+    width, height = size if size is not None else (None, None)
+    said = {
+        "recipe": recipe,
+        "identities": count,
+        "views": views,
+        "seed": seed,
+        "width": width,
+        "height": height,
+        "asset_folder": asset_folder,
+    }
+    fields |= {name: value for name, value in said.items() if value is not None}
+    return parse_config(fields, RenderConfig, where=str(config or "the command line"))
+
+
+def _builder(folders: Any) -> Any:
     from functools import partial
 
     from render.engine import built_person
 
-    return partial(built_person, scan_folder=folder)
+    return partial(built_person, folders=folders)
 
 
 def _write_specs(job: Any, out: Path, total: int, rejects: dict[str, int], quiet: bool) -> Any:
@@ -201,10 +266,9 @@ def _write_specs(job: Any, out: Path, total: int, rejects: dict[str, int], quiet
     def reject(reason: str, images: int) -> None:
         rejects[reason] = rejects.get(reason, 0) + images
 
-    folder = job.scans.folder if job.scans is not None else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("wb") as file:
-        for spec in _progress(plan_specs(job, _builder(folder), reject), "plan", total, quiet):
+        for spec in _progress(plan_specs(job, _builder(job.folders), reject), "plan", total, quiet):
             file.write(canonical_json(spec.to_json()) + b"\n")
             yield spec
 

@@ -32,7 +32,6 @@ DATASETS = {
     "Selection": "selection",
     "Curated photographs": "curated",
 }
-PART_CLASSES = 28
 CONTACTS = 7  # thumbnails per reason
 _KEPT, _BOXED, _TEXT = (40, 165, 255), (255, 150, 30), (255, 80, 120)
 
@@ -261,7 +260,9 @@ def show_render(labels: Labels) -> Render:
     if labels.parts is not None and rgb is not None:
         parts = np.where(labels.parts == 255, 0, labels.parts).astype(np.uint8)
         count = len(np.unique(parts)) - 1
-        add(f"{count} parts", overlay_parts(rgb, parts, PART_CLASSES), f"{count} body parts as colours")
+        add(
+            f"{count} parts", overlay_parts(rgb, parts, labels.part_classes), f"{count} body parts as colours"
+        )
     if labels.keypoints is not None and rgb is not None:
         visible = int((labels.keypoints[..., 3] == 2).sum())
         add(

@@ -1,4 +1,4 @@
-"""`sample_person`: draws a `PersonSpec` from documented distributions, part by part."""
+"""`sample_person`: draws a `PersonSpec` from documented distributions (docs/people.md), part by part."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ from render.people.wardrobe import sample_outfit
 
 
 def sample_person(rng: np.random.Generator) -> PersonSpec:
-    """One person. Adults 86 %, children 8 % (from about 7 years), elders 6 %; the sexes equally often.
-
-    Raises VitruvianError when no plausible pose was found in 20 draws (does not happen in practice).
+    """One person. Who, face, looks, clothes and pose have a random stream each: what changes one leaves the
+    others as they were.
     """
-    phenotype = sample_phenotype(rng)
-    face = sample_expression(rng)
-    skin_spec, darkness = sample_skin(rng, phenotype)
-    hair = sample_hair(rng, phenotype, darkness)
-    eyes = sample_eyes(rng, darkness)
-    garments = sample_outfit(rng, phenotype["gender"])
-    name, pose = sample_posture(rng, phenotype)
-    spec = PersonSpec(phenotype, name, pose, face, skin_spec, eyes, hair, garments)
+    who, acting, surface, strands, gaze, wearing, standing = rng.spawn(7)
+    phenotype = sample_phenotype(who)
+    face = sample_expression(acting)
+    skin, darkness = sample_skin(surface, phenotype)
+    hair = sample_hair(strands, phenotype, darkness)
+    eyes = sample_eyes(gaze, darkness)
+    garments = sample_outfit(wearing, phenotype["gender"])
+    name, pose = sample_posture(standing, phenotype)
+    spec = PersonSpec(phenotype, name, pose, face, skin, eyes, hair, garments)
     return PersonSpec.from_json(spec.to_json())

@@ -127,4 +127,4 @@ def test_problems_say_what_was_expected_and_got() -> None:
     (problem,) = check_labels(spoiled("parts", put(MIDDLE, 77)))
     assert problem.name == "parts:unknown"
     assert "0 .. 27 of goliath_28" in problem.detail and "[77]" in problem.detail
-    assert check_labels(replace(good_labels(), parts=None), classes=20) == []
+    assert check_labels(replace(good_labels(), parts=None, part_classes=20)) == []

@@ -1,6 +1,7 @@
 """Labels <-> members of a sample: what is written where, byte-identical repeats, what is refused."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def full_labels() -> Labels:
     depth = rng.uniform(1, 3, (6, 8)).astype(np.float32)
     depth[0] = 0
     kinds = ("alpha", "parts", "instance", "quality")
-    masks = {name: rng.integers(0, 256, (6, 8), dtype=np.uint8) for name in kinds}
+    masks: dict[str, Any] = {name: rng.integers(0, 256, (6, 8), dtype=np.uint8) for name in kinds}
     return Labels(
         rgb=rng.integers(0, 256, (6, 8, 3), dtype=np.uint8),
         depth=depth,
@@ -28,9 +29,21 @@ def full_labels() -> Labels:
         albedo=rng.integers(0, 256, (6, 8, 3), dtype=np.uint8),
         keypoints=rng.uniform(0, 8, (2, 17, 4)).astype(np.float32),
         camera=Camera(np.array([[9.1, 0, 3.5], [0, 9.1, 2.5], [0, 0, 1]]), np.eye(4), 8, 6),
+        part_classes=29,
         meta={"people": [{"height": 1.7}, {"height": 1.8}], "provenance": {"seed": 3}},
         **masks,
     )
+
+
+def test_labels_without_a_word_about_their_parts_are_the_papers_28_classes() -> None:
+    members = to_members(full_labels())
+    assert from_members(members).part_classes == 29
+    document = json.loads(members["json"])
+    del document["part_classes"]
+    assert from_members(members | {"json": json.dumps(document).encode()}).part_classes == 28
+    document["part_classes"] = 30
+    with pytest.raises(DecodeError, match=r"part_classes of \(20, 28, 29\); got 30"):
+        from_members(members | {"json": json.dumps(document).encode()})
 
 
 def test_every_label_survives_the_members() -> None:
@@ -56,7 +69,7 @@ def test_members_are_a_pure_function_of_the_labels() -> None:
 
 def test_json_holds_schema_camera_depth_and_the_rest() -> None:
     document = json.loads(to_members(full_labels())["json"])
-    assert sorted(document) == ["camera", "depth", "people", "provenance", "schema"]
+    assert sorted(document) == ["camera", "depth", "part_classes", "people", "provenance", "schema"]
     assert document["schema"] == 1
     assert sorted(document["depth"]) == ["far", "near"] and document["depth"]["near"] >= 1
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from annotation.keypoints import TIERS, flip_keypoints, keypoint_mapping, keypoint_vocabulary, map_keypoints
-from annotation.parts import IGNORE, flip_parts, part_vocabulary
+from annotation.parts import IGNORE, flip_parts, map_parts, part_vocabulary
 from shards.errors import VitruvianError
 
 quick = settings(max_examples=50, deadline=None)
@@ -230,3 +230,17 @@ def test_flip_parts_swaps_left_and_right() -> None:
     left, right, torso = (vocabulary.index(name) for name in ("Left_Hand", "Right_Hand", "Torso"))
     flipped = flip_parts(np.array([[left, torso, IGNORE]], np.uint8), 28)
     assert flipped.tolist() == [[IGNORE, torso, right]]
+
+
+def test_mapping_parts_keeps_names_and_ignores_what_has_none() -> None:
+    big, small = part_vocabulary(29), part_vocabulary(28)
+    everything = np.array([[*range(29), IGNORE]], np.uint8)
+    mapped = map_parts(everything, 29, 28)[0]
+    for before, after in zip(everything[0], mapped, strict=True):
+        known = before != IGNORE and big.names[before] in small.names
+        assert (small.names[after] == big.names[before]) if known else after == IGNORE
+    assert [big.names[i] for i in everything[0, :29][mapped[:29] == IGNORE]] == ["Eyeglass"]
+    back = map_parts(np.arange(28, dtype=np.uint8)[None], 28, 29)
+    np.testing.assert_array_equal(map_parts(back, 29, 28)[0], np.arange(28))
+    with pytest.raises(VitruvianError, match="28 classes cannot be mapped to 20"):
+        map_parts(back, 28, 20)

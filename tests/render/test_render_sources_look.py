@@ -11,6 +11,7 @@ from PIL import Image
 from annotation.camera import Camera
 from annotation.labels import from_members
 from render.engine import Engine
+from render.folders import Folders
 from render.lights import find_hdri
 from render.people.body import body_model, shape_body
 from render.person import Person
@@ -216,7 +217,7 @@ def test_a_samples_members_hold_the_scans_own_labels(tmp_path: Path) -> None:
         camera=VIEW,
         settings=RenderSettings(WIDTH, HEIGHT, 4),
     )
-    labels = from_members(Engine(threads=2, scan_folder=tmp_path).render(spec).members)
+    labels = from_members(Engine(threads=2, folders=Folders(scans=tmp_path)).render(spec).members)
     mask, uv = uv_at_pixels(loaded(tmp_path))
     assert labels.parts is not None and labels.quality is not None and labels.keypoints is not None
     both = mask & (labels.parts > 0)

@@ -62,9 +62,9 @@ def test_label_then_transform_equals_transform_then_label(
 ) -> None:
     labels = fine_labels
     assert labels.camera is not None
-    changed = view.apply(labels, classes=28)
+    changed = view.apply(labels)
     truth = scene(view.camera(labels.camera))  # the same scene, ray cast through the changed camera
-    inside = view.apply(replace(labels, parts=np.zeros_like(labels.parts)), classes=28).parts == 0
+    inside = view.apply(replace(labels, parts=np.zeros_like(labels.parts))).parts == 0
     # A mirrored camera sees the left arm on the other side; in a mirrored picture that is a right arm.
     parts = flip_parts(np.asarray(truth.parts)[:, ::-1], 28) if view.mirror else truth.parts
     same = np.logical_and(changed.parts == parts, inside)
@@ -102,7 +102,7 @@ def _flip() -> np.ndarray:
 
 
 def test_the_whole_view_at_its_own_size_changes_nothing(labels: Labels) -> None:
-    changed = View.whole(SOURCE, SOURCE).apply(labels, classes=28)
+    changed = View.whole(SOURCE, SOURCE).apply(labels)
     for name, image in labels.images().items():
         assert np.array_equal(getattr(changed, name), image), name
     assert changed.keypoints is not None and labels.keypoints is not None
@@ -113,9 +113,9 @@ def test_the_whole_view_at_its_own_size_changes_nothing(labels: Labels) -> None:
 
 def test_mirroring_twice_changes_nothing(labels: Labels) -> None:
     mirror = replace(View.whole(SOURCE, SOURCE), mirror=True)
-    once = mirror.apply(labels, classes=28)
+    once = mirror.apply(labels)
     assert not np.array_equal(np.asarray(once.parts), np.asarray(labels.parts)[:, ::-1])  # sides traded names
-    twice = mirror.apply(once, classes=28)
+    twice = mirror.apply(once)
     for name, image in labels.images().items():
         assert np.array_equal(getattr(twice, name), image), name
     assert twice.keypoints is not None and labels.keypoints is not None
@@ -125,7 +125,7 @@ def test_mirroring_twice_changes_nothing(labels: Labels) -> None:
 @pytest.mark.parametrize("angle", [25.0, -50.0])
 def test_normals_recomputed_from_depth_agree_after_a_turn(labels: Labels, angle: float) -> None:
     view = replace(View.whole(SOURCE, (240, 180)), angle=angle)
-    changed = view.apply(labels, classes=28)
+    changed = view.apply(labels)
     assert changed.depth is not None and changed.normal is not None and changed.camera is not None
     # Compare only where depth is smooth over whole source pixels: the lookup repeats each of them 2 x 2.
     recomputed, smooth = _normals_from_depth(changed.depth[::2, ::2], changed.camera.resize(90, 120))
@@ -153,7 +153,7 @@ def _normals_from_depth(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, 
 
 def test_outside_the_source_there_is_nothing(labels: Labels) -> None:
     view = View((44.5, 59.5), 180.0, 240.0, (64, 48))
-    changed = view.apply(labels, classes=28)
+    changed = view.apply(labels)
     corner = {name: image[0, 0].tolist() for name, image in changed.images().items()}
     assert corner == {
         "rgb": list(PADDING),

@@ -19,7 +19,7 @@ def test_relative_depth_is_near_zero_far_one_on_the_person() -> None:
 
 def test_the_range_is_that_of_the_crop_not_of_the_image() -> None:
     depth = np.linspace(1, 5, 5, dtype=np.float32)[None].repeat(3, 0)
-    crop = View((1.0, 1.0), 3.0, 3.0, (3, 3)).apply(Labels(depth=depth), classes=28)
+    crop = View((1.0, 1.0), 3.0, 3.0, (3, 3)).apply(Labels(depth=depth))
     np.testing.assert_allclose(relative_depth(crop)[0], [0, 0.5, 1])
 
 

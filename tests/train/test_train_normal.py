@@ -31,14 +31,14 @@ def test_only_covered_pixels_with_a_normal_are_targets() -> None:
 def test_mirroring_negates_x_alone() -> None:
     normal = np.array([[[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]], np.float32)
     view = View((0.5, 0.0), 2.0, 1.0, (1, 2), mirror=True)
-    changed = view.apply(Labels(normal=normal), classes=28).normal
+    changed = view.apply(Labels(normal=normal)).normal
     assert changed is not None
     np.testing.assert_allclose(changed, np.array([[[0, 0, 1], [-0.6, 0.8, 0]]]), atol=1e-7)
 
 
 def test_a_quarter_turn_clockwise_takes_right_to_down() -> None:
     normal = np.array([[[1.0, 0.0, 0.0]]], np.float32)  # points right
-    changed = View((0.0, 0.0), 1.0, 1.0, (1, 1), angle=90.0).apply(Labels(normal=normal), classes=28).normal
+    changed = View((0.0, 0.0), 1.0, 1.0, (1, 1), angle=90.0).apply(Labels(normal=normal)).normal
     assert changed is not None
     np.testing.assert_allclose(changed[0, 0], [0, -1, 0], atol=1e-7)  # y is up: down is -1
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from annotation.parts import part_vocabulary
+from annotation.labels import Labels
+from annotation.parts import IGNORE, part_vocabulary
 from train.tasks import TaskConfig
 from train.tasks.parts import PartsTask
 
@@ -41,3 +42,13 @@ def test_the_baselines_are_the_majority_of_all_and_of_each_pixel() -> None:
     baselines = TASK.baselines([{"parts": p} for p in pictures])
     assert baselines["constant"].argmax().item() == 0
     assert baselines["majority_map"].argmax(0).tolist() == [[0, 3, 0]]
+
+
+def test_parts_are_read_in_the_tasks_vocabulary() -> None:
+    names = part_vocabulary(29).names
+    parts = np.array([[names.index(name) for name in ("Background", "Eyeglass", "Hair", "Tongue")]], np.uint8)
+    prepared = TASK.prepare(Labels(parts=parts, part_classes=29))
+    assert prepared.parts is not None and prepared.part_classes == 28
+    assert prepared.parts.tolist() == [[0, IGNORE, *map(part_vocabulary(28).index, ("Hair", "Tongue"))]]
+    kept = PartsTask(TaskConfig(classes=29)).prepare(Labels(parts=parts, part_classes=29))
+    assert kept.parts is not None and (kept.parts == parts).all()

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotation.keypoints import keypoint_vocabulary
 from annotation.labels import Labels
+from shards.errors import VitruvianError
 from train.tasks import TaskConfig
 from train.tasks.heatmaps import decode_heatmaps, encode_heatmaps, unit_scale
 from train.tasks.pose import PoseTask, person_box
@@ -67,7 +69,7 @@ def test_the_box_is_the_masks_extent_else_that_of_the_labelled_points() -> None:
 
 def test_weights_are_zero_for_points_that_are_unlabelled_or_out_of_view() -> None:
     labels = _two_people()
-    target = TASK.target(TASK.view(labels, 0, (64, 48)).apply(labels, classes=28), 0, (16, 12))
+    target = TASK.target(TASK.view(labels, 0, (64, 48)).apply(labels), 0, (16, 12))
     assert target["weights"].nonzero().flatten().tolist() == [0, 1]
     assert target["heatmaps"][2:].abs().max() == 0
     assert target["heatmaps"].shape == (17, 16, 12)
@@ -89,3 +91,13 @@ def test_the_baseline_is_the_mean_pose() -> None:
         targets.append({"points": points, "weights": weights, "heatmaps": torch.zeros(17, 64, 48)})
     decoded, _ = decode_heatmaps(TASK.baselines(targets)["constant"], (64, 48), blur=5)
     np.testing.assert_allclose(decoded[0], [12, 20], atol=0.05)
+
+
+def test_keypoints_are_read_in_the_tasks_vocabulary() -> None:
+    many = np.zeros((1, 308, 4), np.float32)
+    many[0, keypoint_vocabulary(308).index("left_wrist")] = [3, 4, 5, 2]
+    prepared = TASK.prepare(Labels(keypoints=many)).keypoints
+    assert prepared is not None and prepared.shape == (1, 17, 4)
+    assert prepared[0, keypoint_vocabulary(17).index("left_wrist")].tolist() == [3, 4, 5, 2]
+    with pytest.raises(VitruvianError, match="17 points cannot be mapped to 133"):
+        PoseTask(TaskConfig(keypoints=133)).prepare(Labels(keypoints=np.zeros((1, 17, 4), np.float32)))

@@ -47,7 +47,7 @@ def perfect_output(task: Task, target: Target) -> Tensor:
 
 
 def example(task: Task, labels: Labels, view: View) -> Target:
-    return task.target(view.apply(labels, classes=28), 0, view.size)
+    return task.target(view.apply(labels), 0, view.size)
 
 
 def test_the_truth_scores_perfectly(task: Task, labels: Labels) -> None:

@@ -18,20 +18,31 @@ IDENTITY = "identity"
 PEOPLE = "people"
 """Index column that counts them, and the list of them in the json member."""
 
+Prepare = Callable[[Labels], Labels]
 MakeExample = Callable[[Labels, np.random.Generator], Example]
+
+
+def _as_they_are(labels: Labels) -> Labels:
+    return labels
 
 
 class LabelledSet:
     """The labels `wanted` (and those `optional` ones that the data has) of each sample of a dataset.
 
-    Which members there are is judged by the first sample: a dataset is uniform. `cache`: number of decoded
-    samples kept in memory. Raises UsageError for data that lacks a wanted label.
+    Which members there are is judged by the first sample: a dataset is uniform. `prepare` is what is done
+    to each once (`Task.prepare`). `cache`: number of decoded samples kept in memory. Raises UsageError for
+    data that lacks a wanted label.
     """
 
     def __init__(
-        self, data: Dataset, wanted: Sequence[str], optional: Sequence[str] = (), cache: int = 0
+        self,
+        data: Dataset,
+        wanted: Sequence[str],
+        optional: Sequence[str] = (),
+        prepare: Prepare = _as_they_are,
+        cache: int = 0,
     ) -> None:
-        self.data, self.cache = data, cache
+        self.data, self.prepare, self.cache = data, prepare, cache
         self._kept: dict[int, tuple[str, Labels]] = {}
         if len(data) == 0:
             raise UsageError(f"{data.store.url}: an empty dataset; expected samples with {', '.join(wanted)}")
@@ -55,7 +66,7 @@ class LabelledSet:
             return self._kept[index]
         sample = self.data.read(index, members=self.members)
         try:
-            found = sample.key, from_members(sample.members, self.labels)
+            found = sample.key, self.prepare(from_members(sample.members, self.labels))
         except VitruvianError as error:
             raise type(error)(*error.args[:-1], f"sample {sample.key}: {error}") from error
         if len(self._kept) < self.cache:

@@ -95,8 +95,8 @@ class View:
         turned = Camera(K, pose, self.size[1], self.size[0], camera.distortion)
         return turned.flip() if self.mirror else turned
 
-    def apply(self, labels: Labels, classes: int) -> Labels:
-        """Everything `labels` hold, as seen through this view; `classes`: the vocabulary of its parts.
+    def apply(self, labels: Labels) -> Labels:
+        """Everything `labels` hold, as seen through this view.
 
         Outside the source image: mean colour, no surface, ignored part, invisible keypoint.
         """
@@ -111,7 +111,7 @@ class View:
             if name in images:
                 changed[name] = self._turn_normals(np.asarray(changed[name]))
         if labels.parts is not None and self.mirror:
-            changed["parts"] = flip_parts(np.asarray(changed["parts"])[:, ::-1], classes)
+            changed["parts"] = flip_parts(np.asarray(changed["parts"])[:, ::-1], labels.part_classes)
         if labels.keypoints is not None:
             changed["keypoints"] = self.keypoints(labels.keypoints)
         if labels.camera is not None:

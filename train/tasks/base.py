@@ -88,6 +88,10 @@ class Task(ABC):
     def channels(self) -> int:
         """Of the head's output."""
 
+    def prepare(self, labels: Labels) -> Labels:
+        """Labels of a sample in the task's own vocabulary. Raises VitruvianError when they cannot be."""
+        return labels
+
     def people(self, labels: Labels) -> list[int]:
         """The people of an image that are examples of their own; [0] when the image as a whole is one."""
         return [0]

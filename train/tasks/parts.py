@@ -1,6 +1,7 @@
 """Body-part segmentation (paper section 3.4): class-weighted cross-entropy over 20, 28 or 29 classes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from annotation.draw import colour_parts
 from annotation.labels import Labels
-from annotation.parts import IGNORE, part_vocabulary
+from annotation.parts import IGNORE, map_parts, part_vocabulary
 from train.data.view import View
 from train.metrics.parts import ConfusionMatrix
 from train.tasks.base import Evaluator, Target, Task, TaskConfig, enlarge
@@ -45,6 +46,13 @@ class PartsTask(Task):
     @property
     def channels(self) -> int:
         return len(self.vocabulary)
+
+    def prepare(self, labels: Labels) -> Labels:
+        """The parts of the task's vocabulary."""
+        assert labels.parts is not None
+        classes = self.config.classes
+        parts = map_parts(labels.parts, labels.part_classes, classes)
+        return replace(labels, parts=parts, part_classes=classes)
 
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
         assert crop.parts is not None

@@ -1,6 +1,7 @@
 """2D pose (paper section 3.3): one heat map per keypoint in the box of one person, mean squared error."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 
 from annotation.draw import draw_keypoints
-from annotation.keypoints import keypoint_vocabulary
+from annotation.keypoints import keypoint_vocabulary, map_keypoints
 from annotation.labels import Labels
 from train.data.view import View
 from train.metrics.pose import PosedPerson, PoseGuess, coco_scores, pixel_errors
@@ -47,6 +48,11 @@ class PoseTask(Task):
     @property
     def channels(self) -> int:
         return len(self.vocabulary)
+
+    def prepare(self, labels: Labels) -> Labels:
+        """The keypoints of the task's vocabulary."""
+        assert labels.keypoints is not None
+        return replace(labels, keypoints=map_keypoints(labels.keypoints, self.channels))
 
     def people(self, labels: Labels) -> list[int]:
         """People with at least one labelled keypoint."""
