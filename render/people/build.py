@@ -12,7 +12,7 @@ from render.people.hair import build_hair
 from render.people.keypoints import coco_keypoints, named_joints
 from render.people.looks import skin_material
 from render.people.mesh import compact, vertex_normals
-from render.people.parts import body_face_parts
+from render.people.parts import PART, body_face_parts
 from render.people.shoes import build_shoes
 from render.people.skin import skin_masks
 from render.people.spec import DECIMALS, PersonSpec
@@ -47,6 +47,7 @@ def build_person(spec: PersonSpec) -> Person:
         keypoints=coco_keypoints(posed, skeleton, model) + offset,
         height=float(upright.max() - upright.min()),
         joints={name: at + offset for name, at in named_joints(skeleton, model).items()},
+        part_classes=len(PART),
     )
 
 
