@@ -122,6 +122,7 @@ def summary(found: Sequence[Disagreement]) -> dict[str, Any]:
     return {
         **counts,
         "instance_px": sum(one.instance_px for one in found),
+        "parts_px": sum(one.parts_px for one in found),
         **{name: float(f"{max(getattr(one, name) for one in found):.3g}") for name in WORST},
         "raw": {name: float(f"{max(one.raw[name] for one in found):.3g}") for name in found[0].raw},
     }

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int32, Shaped, UInt8
 
 from annotation.camera import Camera, look_at
 from annotation.labels import Labels
+from annotation.parts import IGNORE
 from render.lights import find_hdri, list_hdris
 from render.people import PersonSpec
 from render.person import Material, Person, Surface
@@ -107,6 +108,7 @@ class Cast:
     normal: Float64[np.ndarray, "height width 3"]
     geometric_normal: Float64[np.ndarray, "height width 3"]
     instance: UInt8[np.ndarray, "height width"]
+    parts: UInt8[np.ndarray, "height width"]
 
 
 class RayCaster:
@@ -159,6 +161,7 @@ class RayCaster:
             normal=_spread(camera.world_normals_to_label(toward * _unit(smooth)), mask),
             geometric_normal=_spread(camera.world_normals_to_label(toward * _unit(flat)), mask),
             instance=_spread(self._soup.instance[triangle].astype(np.uint8), mask),
+            parts=_spread(self._soup.parts[triangle], mask),
         )
 
 
@@ -178,6 +181,7 @@ class Disagreement:
     unsettled: int
     mask_px: int
     instance_px: int
+    parts_px: int
     depth_rel: float
     normal_deg: float
     geometric_normal_deg: float
@@ -206,6 +210,7 @@ def disagreement(
         flat, flat_slack = _turned(labels.geometric_normal, [c.geometric_normal for c in casts])
     masks = np.stack([c.mask for c in casts])
     instance = cast.instance if labels.instance is None else labels.instance
+    parts = cast.parts if labels.parts is None else labels.parts
     beyond = (depth > tolerated_rel) | (np.maximum(normal, flat) > tolerated_deg)
     length = np.linalg.norm(labels.normal[seen].astype(np.float64), axis=-1)
     return Disagreement(
@@ -213,6 +218,7 @@ def disagreement(
         unsettled=int((beyond & inside).sum()),
         mask_px=int((masks != seen).all(axis=0).sum()),
         instance_px=int(np.all([instance != c.instance for c in casts], axis=0)[inside].sum()),
+        parts_px=int(np.all([parts != c.parts for c in casts], axis=0)[inside].sum()),
         depth_rel=_worst((depth - depth_slack)[inside]),
         normal_deg=_worst((normal - normal_slack)[inside]),
         geometric_normal_deg=_worst((flat - flat_slack)[inside]),
@@ -271,27 +277,32 @@ def cast_ball(radius: float, centre: Float[np.ndarray, "3"], camera: Camera) -> 
     depth = np.where(mask, (-b - np.sqrt(np.where(mask, root, 0))) / a, 0.0)
     outward = (camera.position + depth[..., None] * rays - centre) / radius
     normal = np.where(mask[..., None], camera.world_normals_to_label(outward), 0.0)
-    return Cast(mask, depth, normal, normal, mask.astype(np.uint8))
+    instance = mask.astype(np.uint8)
+    return Cast(mask, depth, normal, normal, instance, instance * np.uint8(IGNORE))
 
 
 @dataclass(frozen=True)
 class _Soup:
-    """Triangles in the world: corners and their normals (t, 3, 3), and whose they are."""
+    """Triangles in the world: corners and their normals (t, 3, 3), whose they are, and which part. Lenses
+    that labels see through are not among them.
+    """
 
     corners: Float64[np.ndarray, "t 3 3"]
     normals: Float64[np.ndarray, "t 3 3"]
     instance: Int32[np.ndarray, " t"]
+    parts: UInt8[np.ndarray, " t"]
 
     @classmethod
     def of(cls, people: Sequence[Person], placements: Sequence[Placement]) -> "_Soup":
-        corners, normals, instance = [], [], []
+        corners, normals, instance, parts = [], [], [], []
         for index, (person, placement) in enumerate(zip(people, placements, strict=True), start=1):
             pose = placement.matrix()
-            for surface in person.surfaces:
+            for surface in (s for s in person.surfaces if not s.material.clear):
                 corners.append(surface.vertices[surface.faces] @ pose[:3, :3].T + pose[:3, 3])
                 normals.append(surface.normals[surface.faces] @ pose[:3, :3].T)
                 instance.append(np.full(len(surface.faces), index, np.int32))
-        return cls(np.concatenate(corners), np.concatenate(normals), np.concatenate(instance))
+                parts.append(surface.part_ids)
+        return cls(*(np.concatenate(arrays) for arrays in (corners, normals, instance, parts)))
 
 
 def _intersect(
@@ -329,6 +340,7 @@ def _where(chosen: Bool[np.ndarray, "height width"], one: Cast, other: Cast) -> 
         normal=np.where(chosen[..., None], one.normal, other.normal),
         geometric_normal=np.where(chosen[..., None], one.geometric_normal, other.geometric_normal),
         instance=np.where(chosen, one.instance, other.instance),
+        parts=np.where(chosen, one.parts, other.parts),
     )
 
 

@@ -12,11 +12,17 @@ from jaxtyping import Float64, Int32, UInt8
 class Material:
     """Plain description of a look; `render.materials.build_material` makes a shader of it.
 
-    kind: a key of `render.materials.BUILDERS`. Equal materials are shared by the renderer.
+    kind: a key of `render.materials.BUILDERS`. Equal materials are shared by the renderer. params: plain
+    data; an `opacity` is that of the whole surface.
     """
 
     kind: str
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def clear(self) -> bool:
+        """Whether labels see through all of it, as through the lens of a pair of glasses."""
+        return float(self.params.get("opacity", 1.0)) <= 0.5
 
 
 @dataclass(frozen=True)

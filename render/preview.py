@@ -99,7 +99,7 @@ def scan_sheet(person: Person) -> UInt8[np.ndarray, "height width 3"]:
 
 def _people(spec: SampleSpec, folders: Folders, environment: Environment) -> Iterator[Piece]:
     for index, (who, placement) in enumerate(zip(spec.people, spec.placements, strict=True), start=1):
-        for surface in built_person(who, folders).surfaces:
+        for surface in (s for s in built_person(who, folders).surfaces if not s.material.clear):
             yield lit_piece(surface, index, environment, spec.light, placement)
 
 

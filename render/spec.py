@@ -21,7 +21,7 @@ from shards.sample import canonical_json, content_key
 SENSOR_WIDTH_MM = 36.0
 """Focal lengths are for a sensor this wide, the image's *width* whatever its shape (fit HORIZONTAL)."""
 
-SPEC_VERSION = 2
+SPEC_VERSION = 3
 """Raised when the same numbers begin to mean another picture (a new material, light path or label)."""
 
 _STRICT = ConfigDict(extra="forbid")

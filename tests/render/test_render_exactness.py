@@ -126,6 +126,8 @@ def test_a_wrong_label_is_found(someone: PersonSpec, engine: Engine, caster: Ray
     casts = caster.cast_around(camera)
     further = disagreement(replace(labels, depth=depth * np.float32(1.0001)), casts)
     assert further.depth_rel > 5e-5 and further.unsettled > 0.9 * further.pixels
+    assert labels.parts is not None
+    assert disagreement(replace(labels, parts=labels.parts[:, ::-1]), casts).parts_px > 100
     turned = disagreement(replace(labels, normal=labels.normal[..., [1, 0, 2]]), casts)
     assert turned.normal_deg > 10
     moved = disagreement(replace(labels, depth=np.roll(depth, 1, axis=1)), casts)
@@ -137,7 +139,7 @@ def test_a_wrong_label_is_found(someone: PersonSpec, engine: Engine, caster: Ray
 
 
 def _assert_exact(found: Disagreement) -> None:
-    assert found.mask_px == 0 and found.instance_px == 0
+    assert found.mask_px == 0 and found.instance_px == 0 and found.parts_px == 0
     assert found.depth_rel < DEPTH_REL
     assert found.normal_deg < NORMAL_DEG and found.geometric_normal_deg < NORMAL_DEG
     assert found.normal_length < 1e-6

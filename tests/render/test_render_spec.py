@@ -50,7 +50,7 @@ def test_unknown_missing_and_wrong_fields_are_named(spec: SampleSpec) -> None:
         ({**good, "colour": 1}, "colour"),
         ({k: v for k, v in good.items() if k != "light"}, "light"),
         ({**good, "settings": {**good["settings"], "samples": "many"}}, "settings.samples"),
-        ({**good, "version": 99}, "expected version 2; got 99"),
+        ({**good, "version": 99}, "expected version 3; got 99"),
     ):
         with pytest.raises(VitruvianError, match=name):
             SampleSpec.from_json(bad)
