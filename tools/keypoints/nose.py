@@ -30,7 +30,7 @@ MIDLINE: dict[str, tuple[Anchor, str, str, float]] = {
         "supratip break: lower end of the straight bridge, above the tip",
         0.5,
     ),
-    "tip_of_nose": (mean((5054, 297)), "geometric rule", "pronasale: most forward point of the midline", 0.9),
+    "tip_of_nose": (vertex(5054), "geometric rule", "pronasale: most forward point of the midline", 0.9),
     "bottom_center_of_nose": (
         vertex(343),
         "geometric rule",
