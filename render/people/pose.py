@@ -1,38 +1,66 @@
-"""Standing poses: arms by direction and bend, legs by two-bone inverse kinematics, everything stored as
-joint rotations.
+"""Stances and how they become joint rotations: arms by direction or by what the hand touches, legs by where
+the foot stands or by joint angles.
 
-A pose is `joint -> rotation vector (degrees, rest axes)`. The recipes below speak anatomy (which way the
-upper arm
-points, how far the elbow bends, where the feet stand) and are turned into rotations for one person's
-skeleton.
+A pose is `joint -> rotation vector (degrees, rest axes)`. A stance speaks anatomy (which way the upper arm
+points, how far the elbow bends, where the feet stand) and is turned into rotations for one person's skeleton.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 
-from render.people.body import BodyModel, Shape, product, rotation, rotation_vector
+from render.people.body import BodyModel, Shape, Skeleton, pose_skeleton, product, rotation, skin
+from render.people.hands import HANDS, Hand, hand_turns
+from render.people.limits import (
+    LIMITS,
+    MIRROR,
+    Joint,
+    Matrix,
+    Pose,
+    Vector,
+    anatomy,
+    clamp_pose,
+    hand_axes,
+    rounded_vector,
+    swing_twist,
+    turn_of,
+)
 from render.people.mesh import unit
 
-Vector = Float64[np.ndarray, " 3"]
-Pose = dict[str, tuple[float, float, float]]
-LIMITS = {"elbow": (4.0, 140.0), "abduction": (4.0, 170.0)}
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Arm:
     """One arm in the torso's axes, written for the left side (x is mirrored for the right)."""
 
-    upper: tuple[float, float, float]  # direction of the upper arm
-    bend: tuple[float, float, float]  # direction towards which the elbow bends the forearm
+    upper: Triple  # direction of the upper arm
+    bend: Triple  # direction towards which the elbow bends the forearm
     flexion: float  # degrees between upper arm and forearm; 0 is straight
     twist: float = 0.0  # of the forearm about its axis, degrees, positive turns the thumb outwards
     wrist: float = 0.0  # flexion of the hand, degrees
     shrug: float = 0.0  # raising of the collar bone, degrees
-    curl: float = 25.0  # of the fingers, degrees per joint
-    spread: float = 0.0
+    hand: Hand = HANDS["relaxed"]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """An arm whose palm meets a place on the body, written for the left side.
+
+    place: on the template, metres (x mirrored for the right). gap: from the skin to the palm along the palm's
+    normal, metres. fingers, palm: where those point, in the rest axes of the bone under the place. elbow:
+    which way it points away from the line of shoulder and wrist, in the torso's axes.
+    """
+
+    place: Triple
+    gap: float
+    fingers: Triple
+    palm: Triple
+    elbow: Triple = (0.6, 0.3, -0.8)
+    hand: Hand = HANDS["relaxed"]
+    shrug: float = 0.0
+    along: float = 0.75  # of the way from wrist to knuckles that touches
 
 
 @dataclass(frozen=True)
@@ -47,59 +75,83 @@ class Leg:
 
 
 @dataclass(frozen=True)
+class Bent:
+    """A leg by its joint angles, degrees as in `limits`. hip: (flexion, abduction, outward rotation)."""
+
+    hip: Triple
+    knee: float
+    ankle: float = 0.0  # dorsiflexion
+    toes: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stance:
     """A whole pose before it meets a skeleton. Torso angles in degrees: (bend forward, lean left, turn
     left).
     """
 
     name: str
-    left: Arm
-    right: Arm
-    left_leg: Leg
-    right_leg: Leg
+    left: Arm | Reach
+    right: Arm | Reach
+    left_leg: Leg | Bent
+    right_leg: Leg | Bent
     crouch: float = 0.005  # pelvis below full leg length, fraction of the leg
-    pelvis: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    spine: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    head: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pelvis: Triple = (0.0, 0.0, 0.0)
+    spine: Triple = (0.0, 0.0, 0.0)
+    head: Triple = (0.0, 0.0, 0.0)
     shift: float = 0.0  # pelvis to the left of the feet's middle, fraction of the leg
-    extra: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def frame(first: Vector, second: Vector) -> Float64[np.ndarray, "3 3"]:
+def frame(first: Vector, second: Vector) -> Matrix:
     """Orthonormal columns (x along `first`, y towards `second`, z by the right-hand rule)."""
     x = unit(first)
     y = unit(second - x * float((second * x).sum()))
     return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
-def turn_between(rest: tuple[Vector, Vector], target: tuple[Vector, Vector]) -> Float64[np.ndarray, "3 3"]:
+def turn_between(rest: tuple[Vector, Vector], target: tuple[Vector, Vector]) -> Matrix:
     """The rotation that takes one pair of directions to another."""
     return np.asarray((frame(*target)[:, None, :] * frame(*rest)[None, :, :]).sum(2))
 
 
 def resolve(stance: Stance, shape: Shape, model: BodyModel) -> Pose:
-    """Joint rotations of `stance` for this skeleton."""
+    """Joint rotations of `stance` for this skeleton, within the limits of its joints."""
     head = {name: shape.heads[i] for i, name in enumerate(model.bones)}
-    turns: dict[str, np.ndarray] = {"root": _euler(stance.pelvis)}
+    joints = anatomy(shape, model)
+    turns: dict[str, Matrix] = {"root": _euler(stance.pelvis)}
     for name, share in (("spine04", 0.3), ("spine03", 0.25), ("spine02", 0.25), ("spine01", 0.2)):
-        turns[name] = _euler(tuple(share * a for a in stance.spine))
+        turns[name] = _euler(_part(stance.spine, share))
     for name, share in (("neck01", 0.2), ("neck02", 0.25), ("neck03", 0.2), ("head", 0.35)):
-        turns[name] = _euler(tuple(share * a for a in stance.head))
-    for side, arm in (("L", stance.left), ("R", stance.right)):
-        turns |= _arm(side, arm, head)
+        turns[name] = _euler(_part(stance.head, share))
     for side, leg in (("L", stance.left_leg), ("R", stance.right_leg)):
-        turns |= _leg(side, leg, stance, head, turns["root"])
-    pose = {name: _rounded(rotation_vector(matrix)) for name, matrix in sorted(turns.items())}
-    return {name: value for name, value in pose.items() if value != (0.0, 0.0, 0.0)} | dict(stance.extra)
+        if isinstance(leg, Leg):
+            turns |= _standing_leg(side, leg, stance, head, turns["root"])
+        else:
+            turns |= _bent_leg(side, leg, joints)
+    for side, arm in (("L", stance.left), ("R", stance.right)):
+        sign = 1.0 if side == "L" else -1.0
+        turns[f"clavicle.{side}"] = rotation(np.array([0.0, -sign * arm.shrug, 0.0]))
+    trunk = pose_skeleton(shape, clamp_pose(_vectors(turns), joints), model)
+    for side, arm in (("L", stance.left), ("R", stance.right)):
+        if isinstance(arm, Arm):
+            turns |= _arm(side, arm, head, turns[f"clavicle.{side}"])
+        else:
+            turns |= _reach(side, arm, shape, trunk, head, model)
+        turns |= hand_turns(arm.hand, side, joints)
+    return clamp_pose(_vectors(turns), joints)
 
 
-def _rounded(vector: Vector) -> tuple[float, float, float]:
-    x, y, z = (round(float(v), 3) + 0.0 for v in vector)
-    return (x, y, z)
+def _vectors(turns: Mapping[str, Matrix]) -> Pose:
+    pose = {name: rounded_vector(matrix) for name, matrix in sorted(turns.items())}
+    return {name: value for name, value in pose.items() if value != (0.0, 0.0, 0.0)}
 
 
-def _euler(angles: tuple[float, ...]) -> Float64[np.ndarray, "3 3"]:
-    """(forward, left, turn) in degrees: about +x, -y... in the rest axes of a person facing -y."""
+def _part(angles: Triple, share: float) -> Triple:
+    return (angles[0] * share, angles[1] * share, angles[2] * share)
+
+
+def _euler(angles: Triple) -> Matrix:
+    """(forward, left, turn) in degrees: about +x, +y and +z in the rest axes of a person facing -y."""
     forward, left, turn = angles
     bend = rotation(np.array([forward, 0.0, 0.0]))
     lean = rotation(np.array([0.0, left, 0.0]))
@@ -107,87 +159,136 @@ def _euler(angles: tuple[float, ...]) -> Float64[np.ndarray, "3 3"]:
     return product(yaw, product(lean, bend))
 
 
-def _side(vector: tuple[float, float, float], side: str) -> Vector:
-    return np.asarray(np.array(vector) * np.array([1.0 if side == "L" else -1.0, 1.0, 1.0]))
+def _side(vector: Triple, side: str) -> Vector:
+    return np.asarray(np.array(vector) * (np.ones(3) if side == "L" else MIRROR))
 
 
-def _arm(side: str, arm: Arm, head: Mapping[str, Vector]) -> dict[str, np.ndarray]:
+def _arm(side: str, arm: Arm, head: Mapping[str, Vector], clavicle: Matrix) -> dict[str, Matrix]:
     sign = 1.0 if side == "L" else -1.0
     shoulder, elbow, wrist = (head[f"{n}.{side}"] for n in ("upperarm01", "lowerarm01", "wrist"))
     rest_upper, rest_fore = unit(elbow - shoulder), unit(wrist - elbow)
-    clavicle = rotation(np.array([0.0, -sign * arm.shrug, 0.0]))
     aim = turn_between((rest_upper, rest_fore), (_side(arm.upper, side), _side(arm.bend, side)))
     hinge = unit(np.cross(rest_upper, rest_fore))
     at_rest = np.degrees(np.arccos(np.clip((rest_upper * rest_fore).sum(), -1, 1)))
-    flex = float(np.clip(arm.flexion, *LIMITS["elbow"]))
-    turns = {
-        f"clavicle.{side}": clavicle,
-        f"upperarm01.{side}": clavicle.T @ aim,
+    flex = float(np.clip(arm.flexion, *LIMITS["lowerarm01"][0]))
+    bend = np.cross(rest_fore, _hand_axes(side, head)[1])
+    return {
+        f"upperarm01.{side}": product(clavicle.T, aim),
         f"lowerarm01.{side}": rotation(hinge * (flex - at_rest)),
         f"lowerarm02.{side}": rotation(rest_fore * sign * arm.twist * 0.6),
+        f"wrist.{side}": product(
+            rotation(rest_fore * sign * arm.twist * 0.4), rotation(unit(bend) * arm.wrist)
+        ),
     }
-    knuckle = head[f"finger3-1.{side}"]
-    across = unit(head[f"finger5-1.{side}"] - head[f"finger2-1.{side}"])
-    palm_axis = unit(across - rest_fore * (across * rest_fore).sum())
-    bend_axis = -sign * palm_axis if _curls(knuckle, wrist, palm_axis, sign) else sign * palm_axis
-    turns[f"wrist.{side}"] = rotation(rest_fore * sign * arm.twist * 0.4) @ rotation(bend_axis * arm.wrist)
-    return turns | _fingers(side, arm, head)
 
 
-def _curls(knuckle: Vector, wrist: Vector, axis: Vector, sign: float) -> bool:
-    """Whether turning about -sign*axis moves the knuckles towards the palm (down in the rest pose)."""
-    return float(np.cross(-sign * axis, knuckle - wrist)[2]) < 0
+def _hand_axes(side: str, head: Mapping[str, Vector]) -> tuple[Vector, Vector]:
+    """At rest: towards the fingers, and out of the palm."""
+    flip = np.ones(3) if side == "L" else MIRROR
+    fingers, palm, _ = hand_axes({n[:-2]: at * flip for n, at in head.items() if n.endswith(f".{side}")})
+    return fingers * flip, palm * flip
 
 
-def _fingers(side: str, arm: Arm, head: Mapping[str, Vector]) -> dict[str, np.ndarray]:
-    sign = 1.0 if side == "L" else -1.0
-    turns = {}
-    for finger in range(2, 6):
-        base, middle, last = (head[f"finger{finger}-{i}.{side}"] for i in (1, 2, 3))
-        axis = unit(np.cross(middle - base, last - middle) + 1e-9)
-        across = unit(head[f"finger5-1.{side}"] - head[f"finger2-1.{side}"])
-        axis = axis if float((axis * across).sum()) * float((axis * across).sum()) > 0.2 else across
-        for joint, share in ((1, 0.9 + 0.12 * (finger - 3)), (2, 1.0), (3, 0.6)):
-            direction = (middle - base) if joint == 1 else (last - middle)
-            towards = axis if float(np.cross(axis, direction)[2]) < 0 else -axis
-            turns[f"finger{finger}-{joint}.{side}"] = rotation(towards * (arm.curl * share - 8.0))
-    thumb = unit(head[f"finger1-2.{side}"] - head[f"finger1-1.{side}"])
-    turns[f"finger1-2.{side}"] = rotation(np.cross(thumb, np.array([-sign, 0.0, -0.3])) * arm.curl * 0.3)
-    return turns
+def _place(side: str, reach: Reach, shape: Shape, trunk: Skeleton, model: BodyModel) -> tuple[Vector, Matrix]:
+    """Where the touched skin is in the world, and the rotation of the bone under it."""
+    body = np.unique(model.quads["body"])
+    offset = model.template[body] - _side(reach.place, side)
+    index = body[np.argmin((offset * offset).sum(1))][None]
+    at = skin(shape.vertices[index], model.weights[index], model.weight_bones[index], trunk)[0]
+    return at, trunk.rotations[model.weight_bones[index[0], 0]]
 
 
-def _leg(
-    side: str, leg: Leg, stance: Stance, head: Mapping[str, Vector], root: Float64[np.ndarray, "3 3"]
-) -> dict[str, np.ndarray]:
+def _reach(
+    side: str, reach: Reach, shape: Shape, trunk: Skeleton, head: Mapping[str, Vector], model: BodyModel
+) -> dict[str, Matrix]:
+    """Two-bone inverse kinematics from the shoulder to the wrist of a hand that lies on its place."""
+    shoulder0, elbow0, wrist0, knuckle0 = (
+        head[f"{n}.{side}"] for n in ("upperarm01", "lowerarm01", "wrist", "finger3-1")
+    )
+    at, under = _place(side, reach, shape, trunk, model)
+    fingers, palm = ((under * _side(v, side)).sum(1) for v in (reach.fingers, reach.palm))
+    rest_fingers, rest_palm = _hand_axes(side, head)
+    hand = turn_between((rest_fingers, rest_palm), (fingers, palm))
+    touching = (knuckle0 - wrist0) * reach.along + rest_palm * 0.022
+    goal = at - unit(palm) * reach.gap - (hand * touching).sum(1)
+    shoulder = trunk.heads[model.bones.index(f"upperarm01.{side}")]
+    chest = trunk.rotations[model.bones.index("spine01")]
+    upper, fore = _two_bones(
+        goal - shoulder,
+        _length(elbow0 - shoulder0),
+        _length(wrist0 - elbow0),
+        chest @ _side(reach.elbow, side),
+    )
+    parent = trunk.rotations[model.bones.index(f"shoulder01.{side}")]
+    rest_upper, rest_fore = unit(elbow0 - shoulder0), unit(wrist0 - elbow0)
+    aim = turn_between((rest_upper, rest_fore), (upper, fore))
+    angle, at_rest = (
+        float(np.degrees(np.arccos(np.clip((a * b).sum(), -1, 1))))
+        for a, b in ((upper, fore), (rest_upper, rest_fore))
+    )
+    elbow = rotation(unit(np.cross(rest_upper, rest_fore)) * (angle - at_rest))
+    rest_of_hand = product(product(aim, elbow).T, hand)
+    twist = swing_twist(rest_of_hand, rest_fore)[1]
+    forearm = rotation(rest_fore * float(np.clip(0.65 * twist, -80, 80)))
+    return {
+        f"upperarm01.{side}": product(parent.T, aim),
+        f"lowerarm01.{side}": elbow,
+        f"lowerarm02.{side}": forearm,
+        f"wrist.{side}": product(forearm.T, rest_of_hand),
+    }
+
+
+def _length(vector: Vector) -> float:
+    return float(np.sqrt((vector * vector).sum()))
+
+
+def _two_bones(reach: Vector, first: float, second: float, towards: Vector) -> tuple[Vector, Vector]:
+    """Unit directions of two bones whose chain spans `reach` (cut to what they can), the joint between them
+    lying `towards`.
+    """
+    folded = np.radians(180.0 - LIMITS["lowerarm01"][0][1])
+    shortest = float(np.sqrt(first**2 + second**2 - 2 * first * second * np.cos(folded)))
+    distance = float(np.clip(_length(reach), shortest, 0.998 * (first + second)))
+    cosine = (first**2 + distance**2 - second**2) / (2 * first * distance)
+    upper = _towards(unit(reach), towards, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    return upper, unit(unit(reach) * distance - upper * first)
+
+
+def _bent_leg(side: str, leg: Bent, joints: Mapping[str, Joint]) -> dict[str, Matrix]:
+    angles = {"upperleg01": leg.hip, "lowerleg01": (leg.knee, 0.0, 0.0), "foot": (leg.ankle, 0.0, 0.0)}
+    angles |= {f"toe{toe}-1": (leg.toes, 0.0, 0.0) for toe in range(1, 6)}
+    return {f"{n}.{side}": turn_of(np.array(a), joints[f"{n}.{side}"]) for n, a in angles.items()}
+
+
+def _standing_leg(
+    side: str, leg: Leg, stance: Stance, head: Mapping[str, Vector], root: Matrix
+) -> dict[str, Matrix]:
     sign = 1.0 if side == "L" else -1.0
     hip0, knee0, ankle0, toe0 = (head[f"{n}.{side}"] for n in ("upperleg01", "lowerleg01", "foot", "toe2-1"))
-    thigh, shin = (float(np.sqrt((d * d).sum())) for d in (knee0 - hip0, ankle0 - knee0))
+    thigh, shin = _length(knee0 - hip0), _length(ankle0 - knee0)
     length = thigh + shin
-    hip = root @ (hip0 - head["root"]) + head["root"]
+    hip = (root * (hip0 - head["root"])).sum(1) + head["root"]
     middle = (hip0 + head["upperleg01.R" if side == "L" else "upperleg01.L"]) / 2
     base = np.array([0.0, middle[1], middle[2] - length * (0.992 - stance.crouch)])
     lifted = leg.lift + 0.15 * np.sin(np.radians(leg.heel))
     place = np.array([sign * leg.out - stance.shift, -leg.forward, lifted]) * length
     reach = base + place - hip
-    distance = min(float(np.sqrt((reach * reach).sum())), 0.9985 * length)
+    distance = min(_length(reach), 0.9985 * length)
     yaw = rotation(np.array([0.0, 0.0, sign * leg.yaw]))
-    front, lateral = yaw @ np.array([0.0, -1.0, 0.0]), yaw @ np.array([1.0, 0.0, 0.0])
+    front, lateral = (yaw * np.array([0.0, -1.0, 0.0])).sum(1), (yaw * np.array([1.0, 0.0, 0.0])).sum(1)
     cosine = (thigh**2 + distance**2 - shin**2) / (2 * thigh * distance)
-    down = unit(reach)
-    raise_ = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    upper = _towards(down, front, raise_)
-    lower = unit(down * distance - upper * thigh)
+    upper = _towards(unit(reach), front, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    lower = unit(unit(reach) * distance - upper * thigh)
     rest_front = unit((toe0 - ankle0) * np.array([1.0, 1.0, 0.0]))
-    rest_lateral = np.cross(rest_front, np.array([0.0, 0.0, 1.0])) * -1.0
-    rest_lateral = rest_lateral if rest_lateral[0] > 0 else -rest_lateral
+    up = np.array([0.0, 0.0, 1.0])
+    rest_lateral = np.cross(up, rest_front)
     hip_turn = turn_between((unit(knee0 - hip0), rest_lateral), (upper, lateral))
     knee_turn = turn_between((unit(ankle0 - knee0), rest_lateral), (lower, lateral))
-    foot_turn = turn_between((rest_front, np.array([0.0, 0.0, 1.0])), (front, np.array([0.0, 0.0, 1.0])))
-    pitch = rotation(lateral * leg.heel)
+    foot_turn = product(rotation(lateral * leg.heel), turn_between((rest_front, up), (front, up)))
     turns = {
-        f"upperleg01.{side}": root.T @ hip_turn,
-        f"lowerleg01.{side}": hip_turn.T @ knee_turn,
-        f"foot.{side}": knee_turn.T @ (pitch @ foot_turn),
+        f"upperleg01.{side}": product(root.T, hip_turn),
+        f"lowerleg01.{side}": product(hip_turn.T, knee_turn),
+        f"foot.{side}": product(knee_turn.T, foot_turn),
     }
     for toe in range(1, 6):
         turns[f"toe{toe}-1.{side}"] = rotation(rest_lateral * -0.8 * leg.heel)
@@ -198,154 +299,3 @@ def _towards(direction: Vector, goal: Vector, degrees: float) -> Vector:
     """`direction` turned towards `goal` by an angle."""
     side = unit(goal - direction * float((goal * direction).sum()))
     return np.asarray(direction * np.cos(np.radians(degrees)) + side * np.sin(np.radians(degrees)))
-
-
-def _hanging(rng: np.random.Generator, swing: float = 0.0) -> Arm:
-    """A relaxed arm; swing > 0 brings it forward, degrees."""
-    out = np.radians(rng.uniform(7, 15))
-    forward = np.radians(swing + rng.uniform(-6, 4))
-    upper = (float(np.sin(out)), float(-np.sin(forward) * np.cos(out)), float(-np.cos(forward) * np.cos(out)))
-    return Arm(
-        upper,
-        (-0.25, -1.0, 0.0),
-        rng.uniform(10, 26) + max(swing, 0) * 0.5,
-        rng.uniform(-15, 15),
-        rng.uniform(0, 12),
-        curl=rng.uniform(16, 34),
-    )
-
-
-def _on_hip(rng: np.random.Generator) -> Arm:
-    return Arm(
-        (0.72, 0.30, -0.68),
-        (-0.85, -0.55, -0.25),
-        rng.uniform(92, 104),
-        rng.uniform(-25, -5),
-        rng.uniform(25, 45),
-        curl=rng.uniform(20, 35),
-    )
-
-
-def _raised(rng: np.random.Generator) -> Arm:
-    up = np.radians(rng.uniform(20, 65))
-    return Arm(
-        (float(np.cos(up)), rng.uniform(-0.35, -0.05), float(np.sin(up))),
-        (-0.45, -0.35, 0.9),
-        rng.uniform(15, 75),
-        rng.uniform(-20, 40),
-        rng.uniform(-15, 10),
-        shrug=rng.uniform(14, 24),
-        curl=rng.uniform(2, 20),
-    )
-
-
-def _forearm_front(rng: np.random.Generator) -> Arm:
-    """The forearm held in front, as with a phone or a cup."""
-    return Arm(
-        (rng.uniform(0.15, 0.4), rng.uniform(-0.5, -0.1), -0.9),
-        (rng.uniform(-0.5, 0.1), -0.8, 0.6),
-        rng.uniform(70, 110),
-        rng.uniform(10, 70),
-        rng.uniform(-15, 15),
-        curl=rng.uniform(25, 45),
-    )
-
-
-def _out_to_side(rng: np.random.Generator) -> Arm:
-    """The arm held away, gesturing."""
-    return Arm(
-        (0.8, rng.uniform(-0.5, 0.1), -0.55),
-        (0.3, -0.8, 0.5),
-        rng.uniform(30, 80),
-        rng.uniform(20, 90),
-        rng.uniform(-20, 10),
-        shrug=4.0,
-        curl=rng.uniform(8, 25),
-    )
-
-
-def _head(rng: np.random.Generator) -> tuple[float, float, float]:
-    return (float(rng.normal(2, 6)), float(rng.normal(0, 4)), float(np.clip(rng.normal(0, 16), -45, 45)))
-
-
-def _standing(rng: np.random.Generator, name: str, left: Arm, right: Arm) -> Stance:
-    out = rng.uniform(0.10, 0.19)
-    stagger = rng.normal(0, 0.04)
-    return Stance(
-        name,
-        left,
-        right,
-        Leg(out, stagger, yaw=rng.uniform(3, 18)),
-        Leg(out, -stagger, yaw=rng.uniform(3, 18)),
-        crouch=rng.uniform(0.004, 0.02),
-        spine=(rng.normal(0, 3), rng.normal(0, 2), rng.normal(0, 5)),
-        head=_head(rng),
-    )
-
-
-def _contrapposto(rng: np.random.Generator, name: str, left: Arm, right: Arm) -> Stance:
-    """Weight on one leg: the pelvis tilts, the other knee relaxes, the shoulders tilt back."""
-    lean = float(rng.choice([-1.0, 1.0]))
-    tilt = rng.uniform(3, 6)
-    free = Leg(rng.uniform(0.16, 0.22), rng.uniform(0.06, 0.16), yaw=rng.uniform(15, 30))
-    firm = Leg(rng.uniform(0.08, 0.11), -0.02, yaw=rng.uniform(4, 12))
-    return Stance(
-        name,
-        left,
-        right,
-        firm if lean > 0 else free,
-        free if lean > 0 else firm,
-        crouch=0.012,
-        pelvis=(0.0, -lean * tilt, lean * rng.uniform(0, 6)),
-        spine=(rng.normal(0, 2), lean * tilt * 1.7, rng.normal(0, 5)),
-        head=_head(rng),
-        shift=lean * 0.045,
-    )
-
-
-def _walking(rng: np.random.Generator) -> Stance:
-    lead = float(rng.choice([-1.0, 1.0]))
-    step = rng.uniform(0.16, 0.26)
-    front = Leg(rng.uniform(0.07, 0.1), step, yaw=6.0)
-    back = Leg(rng.uniform(0.07, 0.1), -step * 0.9, heel=rng.uniform(18, 34), yaw=6.0)
-    swing = rng.uniform(12, 30)
-    left, right = _hanging(rng, -lead * swing), _hanging(rng, lead * swing)
-    return Stance(
-        "walking",
-        left,
-        right,
-        front if lead > 0 else back,
-        back if lead > 0 else front,
-        crouch=0.03,
-        pelvis=(0.0, 0.0, -lead * rng.uniform(3, 8)),
-        spine=(rng.uniform(1, 5), 0.0, lead * rng.uniform(6, 14)),
-        head=(rng.normal(0, 4), 0.0, rng.normal(0, 12)),
-    )
-
-
-def _pair(rng: np.random.Generator, one: Callable[[np.random.Generator], Arm]) -> tuple[Arm, Arm]:
-    """`one` on both sides or with a hanging arm on either."""
-    choice = int(rng.integers(3))
-    return (_hanging(rng) if choice == 1 else one(rng), _hanging(rng) if choice == 2 else one(rng))
-
-
-GESTURES: dict[str, tuple[float, Callable[[np.random.Generator], Arm]]] = {
-    "relaxed": (0.36, _hanging),
-    "hands_on_hips": (0.14, _on_hip),
-    "arms_raised": (0.12, _raised),
-    "forearm_front": (0.2, _forearm_front),
-    "gesturing": (0.18, _out_to_side),
-}
-"""Arm gesture -> (probability, sampler)."""
-
-
-def sample_stance(rng: np.random.Generator) -> Stance:
-    """A stance: 22 % walking, else standing evenly or with the weight on one leg, with an arm gesture of
-    `GESTURES`.
-    """
-    if rng.random() < 0.22:
-        return _walking(rng)
-    names = list(GESTURES)
-    name = names[int(rng.choice(len(names), p=[GESTURES[n][0] for n in names]))]
-    left, right = _pair(rng, GESTURES[name][1])
-    return (_contrapposto if rng.random() < 0.5 else _standing)(rng, name, left, right)
