@@ -1,6 +1,7 @@
 """Assets on a person: fitted at rest, posed, kept off skin and what is worn below, hemmed, labelled."""
 
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
@@ -10,10 +11,10 @@ from render.people.body import BodyModel, Shape, Skeleton
 from render.people.cloth import with_hem
 from render.people.garments import Dressed
 from render.people.makehuman.catalog import AssetFiles, Catalog
-from render.people.makehuman.labels import SLOTS, FaceLabels, label_faces
+from render.people.makehuman.labels import ONE_GARMENT, SLOTS, FaceLabels, label_faces
 from render.people.makehuman.looks import cloth_material, textured
 from render.people.makehuman.pattern import Pattern, fit, load_pattern, pose
-from render.people.mesh import compact, constant_parts, smooth, vertex_normals
+from render.people.mesh import compact, constant_parts, smooth, unit, vertex_normals
 from render.people.spec import AssetSpec, GarmentSpec
 from render.person import Surface
 from shards.errors import VitruvianError
@@ -21,7 +22,12 @@ from shards.errors import VitruvianError
 GAP = (0.0015, 0.004)  # metres that cloth keeps off what is below: what it has at rest, within these
 DEEP = 0.012  # what lies deeper inside at rest is meant to (linings, the inside of collars)
 KIN = 0.12  # cloth keeps off what was nearer than this at rest, metres
+MUSH_STEPS = 12
 THICKNESS, FOLD = 0.0025, 0.015  # of hems, metres
+SUIT = ((("lower",), ("upper", "inner", "trim")), (("inner",), ("upper", "tie")))
+OVERALLS = ((("upper",), ("lower", "trim")),)
+"""Cloths of one asset that lie under others of it, from the skin outwards."""
+
 HEMMED = ("upper", "lower", "inner", "sock")
 
 
@@ -79,7 +85,7 @@ def wear_assets(
     surfaces = list(clothes.surfaces)
     for asset in sorted(worn, key=lambda a: a.pattern.clothes.z_depth):
         rest = fit(asset.pattern, shape.vertices)
-        vertices = pose(asset.pattern, rest, skeleton)
+        vertices = relaxed(pose(asset.pattern, rest, skeleton), rest, asset.pattern.faces)
         vertices = _layered(asset, rest, vertices, under)
         surfaces += _surfaces(asset, vertices)
         if asset.category != "hats":
@@ -126,7 +132,8 @@ def _layered(
     """All of an asset off what is below it; then its own upper garments off its lower and inner ones."""
     pattern, slots = asset.pattern, asset.labels.slots
     posed = keep_off(rest, posed, pattern.faces, under)
-    for below, above in ((("lower",), ("upper", "inner", "trim")), (("inner",), ("upper", "tie"))):
+    order = OVERALLS if PurePosixPath(asset.files.spec.name).stem in ONE_GARMENT else SUIT
+    for below, above in order:
         inner = np.isin(slots, [SLOTS.index(s) for s in below])
         outer = np.isin(slots, [SLOTS.index(s) for s in above])
         if not (inner.any() and outer.any()):
@@ -166,6 +173,31 @@ def keep_off(
         move = lack[:, None] * normals[nearest[rows, worst]]
         posed = posed + (smooth(move, faces, 2, 0.5) if turn < 2 else move)
     return posed
+
+
+def relaxed(
+    posed: Float64[np.ndarray, "v 3"], rest: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]
+) -> Float64[np.ndarray, "v 3"]:
+    """Posed cloth without the bulges of linear blending: smoothed, with the detail it had at rest put back in
+    local frames (Mancewicz et al. 2014, "Delta Mush").
+    """
+    smooth_rest, smooth_posed = (smooth(p, faces, MUSH_STEPS, 0.6) for p in (rest, posed))
+    first = np.full(len(rest), -1)
+    first[faces[::-1].reshape(-1)] = np.roll(faces[::-1], -1, axis=1).reshape(-1)
+    first = np.where(first < 0, np.arange(len(rest)), first)
+    before, after = (_frames(p, faces, first) for p in (smooth_rest, smooth_posed))
+    detail = (before * (rest - smooth_rest)[:, None, :]).sum(2)
+    return np.asarray(smooth_posed + (after * detail[:, :, None]).sum(1))
+
+
+def _frames(
+    points: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], first: np.ndarray
+) -> Float64[np.ndarray, "v 3 3"]:
+    """Per vertex the rows tangent (towards the vertex `first`), bitangent, normal."""
+    normal = vertex_normals(points, faces)
+    along = points[first] - points
+    tangent = unit(along - normal * (along * normal).sum(1, keepdims=True))
+    return np.stack([tangent, np.cross(normal, tangent), normal], axis=1)
 
 
 def _surfaces(asset: _Asset, vertices: Float64[np.ndarray, "v 3"]) -> list[Surface]:
