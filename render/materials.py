@@ -8,6 +8,7 @@ scalars come from `Surface.attributes` by name. Nothing here moves a surface: bu
 from collections.abc import Callable
 from typing import Any
 
+from render.asset_materials import ASSET_BUILDERS
 from render.fabrics import FABRICS
 from render.nodes import Nodes
 from render.person import Material
@@ -43,79 +44,160 @@ def _uv(nodes: Nodes) -> Any:
 
 
 def _skin(nodes: Nodes, p: dict[str, Any]) -> None:
-    """Tone with mottling, flush where `flush`, lips, freckles, shaved-hair shade, nails; pores as bump;
-    subsurface.
+    """Melanin and blood vary over the body; lines, pores and folds are bump; lips, make-up and nails on top.
+
+    Masks are attributes of the surface: see `render.people.skin`.
     """
-    where, seed = _object_coordinates(nodes), p["seed"] % 997
-    tone = tuple(p["tone"])
-    dark = tuple(0.72 * c for c in tone)
-    light = tuple(min(1.0, 1.12 * c) for c in tone)
-    flushed = (min(1.0, tone[0] * 1.08), tone[1] * 0.70, tone[2] * 0.72)
-    colour = nodes.mix(nodes.ramp(nodes.noise(where, 14.0, 4.0, seed), 0.35, 0.7), dark, light)
-    colour = nodes.mix(0.55, colour, tone)
-    patchy = nodes.ramp(nodes.noise(where, 9.0, 3.0, seed + 3), 0.25, 0.75)
-    flush = nodes.math("MULTIPLY", nodes.attribute("flush"), nodes.math("MULTIPLY_ADD", patchy, 0.5, 0.5))
-    colour = nodes.mix(nodes.math("MULTIPLY", flush, float(p["redness"])), colour, flushed)
-    freckle = nodes.ramp(nodes.noise(where, 260.0, 1.0, seed + 5), 0.62, 0.7)
-    face = nodes.math("MULTIPLY", nodes.attribute("face"), float(p["freckles"]) * 0.6)
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", freckle, face), colour, (tone[0] * 0.6, tone[1] * 0.45, tone[2] * 0.4)
-    )
-    colour = nodes.mix(nodes.attribute("shade"), colour, tuple(p["shade"]))
-    colour = nodes.mix(
-        nodes.attribute("nails"), colour, (tone[0] * 0.9 + 0.08, tone[1] * 0.8 + 0.06, tone[2] * 0.8 + 0.06)
-    )
-    colour = nodes.mix(nodes.attribute("lips"), colour, tuple(p["lips"]))
-    colour = nodes.mix(nodes.attribute("inside"), colour, (0.16, 0.03, 0.03))
-    pores = nodes.noise(where, 900.0, 1.0, seed + 9)
-    lines = nodes.math("MULTIPLY", nodes.noise(where, 70.0, 4.0, seed + 11), 1.0 + 3.0 * float(p["wrinkles"]))
-    height = nodes.math("MULTIPLY_ADD", lines, 0.6, pores)
-    shiny = nodes.math("MULTIPLY_ADD", nodes.attribute("lips"), -0.14, float(p["roughness"]))
-    rough = nodes.math(
-        "MULTIPLY_ADD", nodes.noise(where, 40.0, 2.0, seed + 13), 0.16, nodes.math("ADD", shiny, -0.08)
-    )
+    where = _object_coordinates(nodes)
+    colour = _made_up(nodes, p, _complexion(nodes, p, where))
+    oily = nodes.math("MULTIPLY_ADD", nodes.attribute("oily"), -0.10, float(p["roughness"]))
+    wet = nodes.math("MULTIPLY_ADD", nodes.attribute("lips"), -0.12, oily)
+    broken = nodes.noise(where, 330.0, 3.0, p["seed"] % 997 + 13)
+    rough = nodes.math("MULTIPLY_ADD", broken, 0.30, nodes.math("ADD", wet, -0.13))
     nodes.surface(
         Base_Color=colour,
         Roughness=rough,
-        Normal=nodes.bump(height, 0.0005, 0.5),
-        Specular_IOR_Level=0.42,
-        Subsurface_Weight=0.22,
-        Subsurface_Radius=(1.0, 0.35, 0.18),
-        Subsurface_Scale=0.006,
+        Normal=nodes.bump(_relief(nodes, p, where), 0.0012, 0.55),
+        Specular_IOR_Level=0.45,
+        Subsurface_Weight=0.20,
+        Subsurface_Radius=(1.0, 0.34, 0.16),
+        Subsurface_Scale=0.0045,
     )
+
+
+def _complexion(nodes: Nodes, p: dict[str, Any], where: Any) -> Any:
+    """The colour of skin without what is put on it."""
+    seed, (r, g, b) = p["seed"] % 997, p["tone"]
+    dark, light = (0.78 * r, 0.72 * g, 0.66 * b), (min(1.0, 1.10 * r), min(1.0, 1.12 * g), min(1.0, 1.14 * b))
+    blood = (min(1.0, r * 1.04), g * 0.66, b * 0.66)
+    mottled = nodes.ramp(nodes.noise(where, 22.0, 5.0, seed), 0.3, 0.72)
+    fine = nodes.ramp(nodes.noise(where, 420.0, 3.0, seed + 1), 0.3, 0.7)
+    patchy = nodes.ramp(nodes.noise(where, 55.0, 4.0, seed + 3), 0.30, 0.70)
+    colour = nodes.mix(0.62, nodes.mix(mottled, dark, light), (r, g, b))
+    colour = nodes.mix(nodes.math("MULTIPLY", fine, 0.16), colour, dark)
+    flush = nodes.math("MULTIPLY", nodes.attribute("flush"), nodes.math("MULTIPLY_ADD", patchy, 0.6, 0.4))
+    everywhere = nodes.math("MULTIPLY", patchy, 0.22)
+    flush = nodes.math("MULTIPLY", nodes.math("ADD", flush, everywhere), float(p["redness"]))
+    colour = nodes.mix(flush, colour, blood)
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", nodes.attribute("socket"), 0.30 + 0.25 * float(p["wrinkles"])),
+        colour,
+        (r * 0.66, g * 0.56, b * 0.60),
+    )
+    colour = nodes.mix(
+        nodes.math("MULTIPLY", nodes.attribute("fold"), 0.10 + 0.25 * float(p["wrinkles"])), colour, dark
+    )
+    pale = tuple(min(1.0, 0.55 * c + 0.45 * t) for c, t in zip((r, g, b), (0.56, 0.34, 0.25), strict=True))
+    darkness = max(0.0, min(1.0, (0.45 - r) / 0.3))
+    colour = nodes.mix(nodes.math("MULTIPLY", nodes.attribute("palm"), darkness), colour, pale)
+    return _spotted(nodes, p, where, colour)
+
+
+def _spotted(nodes: Nodes, p: dict[str, Any], where: Any, colour: Any) -> Any:
+    """Freckles on the face and arms' skin, and scattered moles and age spots."""
+    seed, (r, g, b) = p["seed"] % 997, p["tone"]
+    brown = (r * 0.55, g * 0.40, b * 0.34)
+    if p["freckles"] > 0:
+        density = nodes.noise(where, 40.0, 2.0, seed + 4)
+        field = nodes.math("MULTIPLY_ADD", density, 0.25, nodes.noise(where, 300.0, 2.0, seed + 5))
+        share = nodes.math("MULTIPLY_ADD", nodes.attribute("face"), 0.7, 0.3)
+        freckle = nodes.math("MULTIPLY", nodes.ramp(field, 0.70, 0.80), share)
+        colour = nodes.mix(nodes.math("MULTIPLY", freckle, min(1.0, float(p["freckles"]))), colour, brown)
+    if p["spots"] > 0:
+        away = nodes.add("ShaderNodeVectorMath", {0: where, 1: (0.013 * seed,) * 3}, operation="ADD").outputs[
+            0
+        ]
+        cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": away, "Scale": 26.0})
+        chosen = nodes.math("LESS_THAN", cells.outputs["Color"], 0.5 * float(p["spots"]))
+        near = nodes.ramp(cells.outputs["Distance"], 0.055, 0.025)
+        colour = nodes.mix(
+            nodes.math("MULTIPLY", nodes.math("MULTIPLY", near, chosen), 0.75),
+            colour,
+            (r * 0.32, g * 0.22, b * 0.20),
+        )
+        blotch = nodes.ramp(nodes.noise(where, 75.0, 3.0, seed + 7), 0.62, 0.68)
+        old = 0.55 * float(p["wrinkles"]) * float(p["spots"])
+        colour = nodes.mix(nodes.math("MULTIPLY", blotch, old), colour, brown)
+    return colour
+
+
+def _made_up(nodes: Nodes, p: dict[str, Any], colour: Any) -> Any:
+    """Hair's shade, nails, lips, the mouth's inside, blush and eye shadow over the complexion."""
+    r, g, b = p["tone"]
+    colour = nodes.mix(nodes.attribute("shade"), colour, tuple(p["shade"]))
+    rouge = nodes.math("MULTIPLY", nodes.attribute("rouge"), 0.5 * float(p["blush"]))
+    colour = nodes.mix(rouge, colour, (min(1.0, r * 1.05), g * 0.48, b * 0.52))
+    lid = nodes.math("MULTIPLY", nodes.attribute("lid"), 0.85 * float(p["shadow"]))
+    colour = nodes.mix(lid, colour, tuple(0.22 * c for c in p["lips"]))
+    nail = (0.55 * r + 0.30, 0.55 * g + 0.19, 0.55 * b + 0.16)
+    colour = nodes.mix(nodes.attribute("nails"), colour, nail)
+    lines = nodes.math("MULTIPLY_ADD", _lip_lines(nodes), -0.35, 1.0)
+    edge = nodes.math("MULTIPLY", nodes.ramp(nodes.attribute("lips"), 0.18, 0.85), 0.92)
+    lips = nodes.mix(lines, tuple(0.6 * c for c in p["lips"]), tuple(p["lips"]))
+    colour = nodes.mix(edge, colour, lips)
+    return nodes.mix(nodes.attribute("inside"), colour, (0.13, 0.022, 0.020))
+
+
+def _lip_lines(nodes: Nodes) -> Any:
+    """Fine lines across the lips, 0..1."""
+    place = nodes.add(
+        "ShaderNodeCombineXYZ",
+        {0: nodes.attribute("place_x"), 2: nodes.math("MULTIPLY", nodes.attribute("place_z"), 0.12)},
+    ).outputs[0]
+    return nodes.ramp(nodes.noise(place, 1100.0, 1.0, 3.0), 0.45, 0.75)
+
+
+def _relief(nodes: Nodes, p: dict[str, Any], where: Any) -> Any:
+    """Height in units of the bump's distance: pores, fine lines, and with age forehead lines, crow's feet and
+    the folds beside the mouth.
+    """
+    seed, age = p["seed"] % 997, float(p["wrinkles"])
+    pores = nodes.noise(where, 1300.0, 2.0, seed + 9)
+    lines = nodes.math("MULTIPLY", nodes.noise(where, 130.0, 4.0, seed + 11), 0.7 + 1.3 * age)
+    height = nodes.math("MULTIPLY_ADD", pores, 0.55, lines)
+    height = nodes.math("MULTIPLY_ADD", nodes.attribute("fold"), -(0.15 + 1.3 * age), height)
+    lip = nodes.math("MULTIPLY", nodes.attribute("lips"), _lip_lines(nodes))
+    height = nodes.math("MULTIPLY_ADD", lip, -0.5, height)
+    if age <= 0.02:
+        return height
+    x, z = nodes.attribute("place_x"), nodes.attribute("place_z")
+    wander = nodes.math("MULTIPLY_ADD", nodes.noise(where, 60.0, 2.0, seed + 15), 0.010, z)
+    across = nodes.math("SINE", nodes.math("MULTIPLY", wander, 6.2831853 / 0.0075))
+    brow = nodes.math("MULTIPLY", nodes.ramp(across, 0.55, 1.0), nodes.attribute("forehead"))
+    height = nodes.math("MULTIPLY_ADD", brow, -0.9 * age, height)
+    angle = nodes.math("ARCTAN2", nodes.math("ADD", z, -0.727), nodes.math("ADD", x, -0.044))
+    ray = nodes.math(
+        "SINE", nodes.math("MULTIPLY_ADD", angle, 16.0, nodes.noise(where, 90.0, 2.0, seed + 17))
+    )
+    crow = nodes.math("MULTIPLY", nodes.ramp(ray, 0.4, 1.0), nodes.attribute("crow"))
+    return nodes.math("MULTIPLY_ADD", crow, -0.9 * age, height)
 
 
 def _hair(nodes: Nodes, p: dict[str, Any]) -> None:
-    """Locks: streaks along v of the uv (u across the lock, metres), darker at the root, some grey strands."""
-    uv = _uv(nodes)
-    split = nodes.add("ShaderNodeSeparateXYZ", {0: uv})
-    streaky = nodes.add(
-        "ShaderNodeCombineXYZ",
-        {0: nodes.math("MULTIPLY", split.outputs[0], 1.0), 1: nodes.math("MULTIPLY", split.outputs[1], 0.04)},
-    ).outputs[0]
-    fine = nodes.noise(streaky, 1400.0, 2.0, p["seed"] % 967)
-    broad = nodes.noise(streaky, 300.0, 2.0, p["seed"] % 953)
-    base = tuple(p["colour"])
-    colour = nodes.mix(
-        nodes.ramp(fine, 0.3, 0.7), tuple(0.45 * c for c in base), tuple(min(1.0, 1.7 * c) for c in base)
-    )
-    tint = nodes.attribute("tint")
-    colour = nodes.mix(nodes.math("MULTIPLY", tint, 0.5), colour, tuple(0.45 * c for c in base))
-    grey = nodes.ramp(
-        nodes.math("MULTIPLY_ADD", broad, 0.5, nodes.math("MULTIPLY", fine, 0.5)),
-        0.72 - 0.55 * float(p["grey"]),
-        0.78 - 0.5 * float(p["grey"]),
-    )
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", grey, min(1.0, 2.2 * float(p["grey"]))), colour, (0.27, 0.265, 0.255)
-    )
+    """A strand: `tint` is the logarithm (base 2) of its lightness, `grey` 1 where it has no pigment.
+
+    Its two highlights, one white and one coloured by the pigment, are a coat and a specular layer.
+    """
+    colour = nodes.mix(nodes.attribute("grey"), tuple(p["colour"]), tuple(p["white"]))
+    light = nodes.math("POWER", 2.0, nodes.math("MULTIPLY", nodes.attribute("tint"), 1.2))
+    shaded = nodes.add("ShaderNodeVectorMath", {0: colour, "Scale": light}, operation="SCALE").outputs[0]
+    warm = tuple(min(1.0, 0.35 + 1.6 * c) for c in p["colour"])
     nodes.surface(
-        Base_Color=colour,
-        Roughness=0.52,
-        Specular_IOR_Level=0.3,
-        Anisotropic=0.5,
-        Normal=nodes.bump(fine, 0.0012, 0.8),
-        Sheen_Weight=0.1,
+        Base_Color=shaded,
+        Roughness=0.38,
+        Specular_IOR_Level=0.45,
+        Specular_Tint=(*warm, 1.0),
+    )
+
+
+def _scalp(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Skin between strands, darker where they are `dense`."""
+    speckle = nodes.ramp(nodes.noise(_object_coordinates(nodes), 1500.0, 1.0), 0.35, 0.65)
+    dense = nodes.math("MULTIPLY", nodes.attribute("dense"), nodes.math("MULTIPLY_ADD", speckle, 0.3, 0.7))
+    nodes.surface(
+        Base_Color=nodes.mix(dense, tuple(p["shade"]), tuple(p["colour"])),
+        Roughness=0.6,
+        Specular_IOR_Level=0.2,
     )
 
 
@@ -225,7 +307,9 @@ def _texture(nodes: Nodes, path: str, colour_space: str, interpolation: str = "L
 BUILDERS: dict[str, Callable[[Nodes, dict[str, Any]], None]] = {
     "skin": _skin,
     **FABRICS,
+    **ASSET_BUILDERS,
     "hair": _hair,
+    "scalp": _scalp,
     "eye": _eye,
     "teeth": _teeth,
     "tongue": _tongue,

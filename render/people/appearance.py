@@ -57,6 +57,9 @@ def sample_skin(rng: np.random.Generator, phenotype: dict[str, float]) -> tuple[
         freckles=rounded(max(0.0, rng.normal(-0.1, 0.4)) if level < 2 else 0.0),
         wrinkles=rounded(float(wrinkles)),
         roughness=rounded(rng.uniform(0.42, 0.58)),
+        spots=0.2,
+        blush=0.0,
+        shadow=0.0,
         seed=int(rng.integers(1 << 20)),
     )
     return skin_spec, level / 5
@@ -105,7 +108,12 @@ def sample_hair(rng: np.random.Generator, phenotype: dict[str, float], darkness:
         curl=rounded(float(np.clip(rng.normal(0.25 + 0.4 * (darkness > 0.7), 0.2), 0, 1))),
         part=rounded(float(rng.choice([-0.45, 0.0, 0.45])) + rng.uniform(-0.1, 0.1)),
         hairline=rounded(rng.uniform(0.0, 1.0) * (0.5 if female else 1.0)),
+        fringe=0.0,
+        tips=0.0,
         beard=rounded(beard),
+        cheeks=1.0,
+        moustache=rounded(beard),
+        stubble=0.0,
         brow=rounded(rng.uniform(0.7, 1.0) if female else rng.uniform(0.9, 1.4)),
         seed=int(rng.integers(1 << 20)),
     )

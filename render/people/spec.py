@@ -63,6 +63,9 @@ class SkinSpec:
     freckles: float
     wrinkles: float
     roughness: float
+    spots: float  # moles and age spots
+    blush: float  # make-up on the cheeks
+    shadow: float  # make-up on the lids
     seed: int
     photo: AssetSpec | None = None  # a photographic skin instead of the procedural colours
 
@@ -81,15 +84,20 @@ class HairSpec:
     -1..1.
     """
 
-    style: str  # bald, buzz, short, crop, bob, long, bun, afro
+    style: str  # a key of `render.people.hair.STYLES`, or bald
     colour: Colour
-    grey: float
+    grey: float  # share of grey strands
     length: float
     volume: float
     curl: float
     part: float
-    hairline: float
-    beard: float  # 0 none, up to 0.05 m
+    hairline: float  # 0 low, 1 receding, 2 only a ring is left
+    fringe: float  # 0 none, 1 down to the brows
+    tips: float  # how much lighter the tips are than the roots
+    beard: float  # length at the chin, 0 none, up to 0.1 m
+    cheeks: float  # length of the beard at the cheeks as a share of that at the chin; 0 a goatee
+    moustache: float  # length
+    stubble: float  # shade of shaven hair, 0..1
     brow: float  # thickness factor
     seed: int
     asset: AssetSpec | None = None  # hair of an asset folder instead of grown locks
