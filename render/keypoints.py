@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from annotation.camera import Camera
+from annotation.definitions import keypoint_definitions
 from annotation.keypoints import keypoint_vocabulary
 
 OUTSIDE, OCCLUDED, VISIBLE = 0, 1, 2
@@ -21,10 +22,11 @@ _DEPTH_INSIDE_M = {
     "knee": 0.09,
     "ankle": 0.08,
 }
-"""How far under the skin a joint may lie, metres, for a person of 1.7 m: about the limb's radius plus cloth.
-A joint whose pixel shows a surface nearer to the camera than that is hidden behind something else.
+"""How far under the skin a joint of a scan with 17 or 133 points may lie, metres, for a person of 1.7 m:
+about the limb's radius plus cloth. A joint whose pixel shows a surface nearer to the camera than that is
+hidden behind something else. Of 308 points each has its own, `KeypointDefinition.inside_m`.
 """
-_ON_THE_SKIN_M = 0.03  # every other point: of face, hands and feet
+_ON_THE_SKIN_M = 0.03  # every other point of a scan: of face, hands and feet
 _REFERENCE_HEIGHT = 1.7
 
 
@@ -52,11 +54,14 @@ def label_keypoints(
 
 def depth_tolerances(height: float, count: int = 17) -> Float64[np.ndarray, " count"]:
     """Metres each point of a vocabulary may lie under the visible surface of a person of this height (m)."""
-    joints = set(keypoint_vocabulary(17).names)
-    inside = [
-        _DEPTH_INSIDE_M[name.rpartition("_")[2]] if name in joints else _ON_THE_SKIN_M
-        for name in keypoint_vocabulary(count).names
-    ]
+    if count == len(keypoint_definitions()):
+        inside = [definition.inside_m for definition in keypoint_definitions()]
+    else:
+        joints = set(keypoint_vocabulary(17).names)
+        inside = [
+            _DEPTH_INSIDE_M[name.rpartition("_")[2]] if name in joints else _ON_THE_SKIN_M
+            for name in keypoint_vocabulary(count).names
+        ]
     return np.array(inside) * height / _REFERENCE_HEIGHT
 
 

@@ -9,8 +9,12 @@ from render.people.body import BodyModel, body_model, pose_skeleton, shape_body,
 from render.people.face import build_face
 from render.people.garments import Dressed, dress
 from render.people.hair import build_hair
-from render.people.keypoints import coco_keypoints, named_joints
+from render.people.keypoints import named_joints, person_keypoints
 from render.people.looks import skin_material
+from render.people.makehuman import Catalog
+from render.people.makehuman.hair import build_asset_hair
+from render.people.makehuman.looks import photo_material
+from render.people.makehuman.wear import find_asset, wear_assets
 from render.people.mesh import compact, vertex_normals
 from render.people.parts import PART, body_face_parts
 from render.people.shoes import build_shoes
@@ -19,19 +23,20 @@ from render.people.spec import DECIMALS, PersonSpec
 from render.person import Person, Surface
 
 
-def build_person(spec: PersonSpec) -> Person:
+def build_person(spec: PersonSpec, catalog: Catalog | None = None) -> Person:
     """The person that `spec` describes; a pure function of it, byte for byte.
 
     Returns surfaces in world metres (z up, ground at 0, facing -y before the pose turns them), with exact
-    part ids.
+    part ids. catalog: where the assets that the spec names lie; VitruvianError when it lacks one.
     """
     model = body_model()
     shape = shape_body(spec.phenotype, spec.face, model)
     skeleton = pose_skeleton(shape, spec.pose, model)
     posed = skin(shape.vertices, model.weights, model.weight_bones, skeleton)
     clothes = dress(spec.garments, shape, skeleton, posed, model)
+    clothes = wear_assets(clothes, spec.garments, shape, skeleton, posed, model, catalog)
     surfaces = [
-        _body_surface(spec, posed, clothes, model),
+        _body_surface(spec, posed, clothes, model, catalog),
         *clothes.surfaces,
         *build_face(spec, posed, skeleton, model),
     ]
@@ -39,12 +44,13 @@ def build_person(spec: PersonSpec) -> Person:
         s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)
     ]
     surfaces += build_hair(spec, posed, skeleton, clothes.surfaces, model)
+    surfaces += build_asset_hair(spec.hair, clothes.surfaces, shape, skeleton, posed, model, catalog)
     ground = min(float(s.vertices[:, 2].min()) for s in surfaces)
     offset = np.array([0.0, 0.0, -ground])
     upright = shape.vertices[np.unique(model.quads["body"]), 2]
     return Person(
         surfaces=tuple(_placed(s, offset) for s in surfaces),
-        keypoints=coco_keypoints(posed, skeleton, model) + offset,
+        keypoints=person_keypoints(spec, posed, skeleton, model) + offset,
         height=float(upright.max() - upright.min()),
         joints={name: at + offset for name, at in named_joints(skeleton, model).items()},
         part_classes=len(PART),
@@ -56,7 +62,11 @@ def _placed(surface: Surface, offset: np.ndarray) -> Surface:
 
 
 def _body_surface(
-    spec: PersonSpec, posed: Float64[np.ndarray, "v 3"], clothes: Dressed, model: BodyModel
+    spec: PersonSpec,
+    posed: Float64[np.ndarray, "v 3"],
+    clothes: Dressed,
+    model: BodyModel,
+    catalog: Catalog | None,
 ) -> Surface:
     """Bare skin: what clothes hide is gone, what lies just inside their openings is drawn in by 3 mm."""
     everything = model.faces("body")
@@ -74,6 +84,8 @@ def _body_surface(
         normals=vertex_normals(vertices, local),
         uv=model.face_uv("body")[kept],
         part_ids=body_face_parts()[kept],
-        material=skin_material(spec.skin, spec.hair),
+        material=photo_material(spec.skin, find_asset(spec.skin.photo, catalog))
+        if spec.skin.photo
+        else skin_material(spec.skin, spec.hair),
         attributes={name: mask[used] for name, mask in skin_masks(spec.hair, model).items()},
     )

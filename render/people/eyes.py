@@ -1,5 +1,7 @@
 """Eyeballs: where they are, where they look, and their surface."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float64, Int32
 
@@ -12,6 +14,44 @@ from render.person import Surface
 
 RINGS, SECTORS = 22, 28
 IRIS_ANGLE = 27.5  # half angle of the iris seen from the eyeball's centre, degrees
+BULGE, BULGE_EXTENT = 0.045, 1.15  # height of the cornea / radius of the eyeball; its edge / that of the iris
+
+
+@dataclass(frozen=True)
+class Eyeball:
+    """A sphere with a corneal bulge. frame: its axes in the world, columns: the person's left, back along the
+    gaze, up.
+    """
+
+    centre: Float64[np.ndarray, " 3"]
+    radius: float
+    frame: Float64[np.ndarray, "3 3"]
+
+    def surface(
+        self, polar: Float64[np.ndarray, " n"], turn: Float64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, "n 3"]:
+        """World points at `polar` degrees from the gaze, `turn` radians from the person's left upwards."""
+        theta = np.radians(polar)
+        bulge = 1.0 + BULGE * np.clip(1.0 - (polar / (IRIS_ANGLE * BULGE_EXTENT)) ** 2, 0, 1)
+        sideways = np.sin(theta)
+        local = np.stack([sideways * np.cos(turn), -np.cos(theta), sideways * np.sin(turn)], axis=1)
+        local *= (self.radius * bulge)[:, None]
+        return np.asarray((local[:, None, :] * self.frame[None]).sum(2) + self.centre)
+
+
+def fit_eyeball(
+    eyes: EyeSpec,
+    side: str,
+    posed: Float64[np.ndarray, "v 3"],
+    head: Float64[np.ndarray, "3 3"],
+    model: BodyModel,
+) -> Eyeball:
+    """The eyeball of a side ("l", "r") that fills the posed helper eye, turned by head and gaze."""
+    points = posed[np.unique(model.quads[f"helper-{side}-eye"])]
+    centre = (points.min(0) + points.max(0)) / 2
+    radius = float(np.sqrt(((points - centre) ** 2).sum(1)).mean()) * 0.985
+    gaze = product(rotation(np.array([0.0, 0.0, eyes.yaw])), rotation(np.array([-eyes.pitch, 0.0, 0.0])))
+    return Eyeball(centre, radius, product(head, gaze))
 
 
 def build_eye(
@@ -21,35 +61,15 @@ def build_eye(
     head: Float64[np.ndarray, "3 3"],
     model: BodyModel,
 ) -> Surface:
-    """A sphere with a corneal bulge, fitted to the helper eyeball and turned to the gaze."""
-    helper = np.unique(model.quads[f"helper-{side}-eye"])
-    points = posed[helper]
-    centre = (points.min(0) + points.max(0)) / 2
-    radius = float(np.sqrt(((points - centre) ** 2).sum(1)).mean()) * 0.985
-    polar = np.degrees(
-        np.concatenate(
-            [
-                np.linspace(0, np.radians(IRIS_ANGLE), 9),
-                np.linspace(np.radians(IRIS_ANGLE), np.pi, RINGS - 8)[1:],
-            ]
-        )
-    )
+    """The eyeball of a side as a mesh of rings around the gaze; one of them is the border of the iris."""
+    ball = fit_eyeball(eyes, side, posed, head, model)
+    inner = np.linspace(0, IRIS_ANGLE, 9)
+    polar = np.concatenate([inner, np.linspace(IRIS_ANGLE, 180.0, RINGS - 8)[1:]])
     turn = np.linspace(0, 2 * np.pi, SECTORS, endpoint=False)
-    theta = np.radians(polar)[:, None]
-    bulge = 1.0 + 0.045 * np.clip(1.0 - (polar / (IRIS_ANGLE * 1.15)) ** 2, 0, 1)[:, None]
-    local = (
-        np.stack(
-            [np.sin(theta) * np.cos(turn), -np.cos(theta) * np.ones_like(turn), np.sin(theta) * np.sin(turn)],
-            axis=2,
-        )
-        * (radius * bulge)[..., None]
-    )
-    gaze = product(rotation(np.array([0.0, 0.0, eyes.yaw])), rotation(np.array([-eyes.pitch, 0.0, 0.0])))
-    frame = product(head, gaze)
-    vertices = (local.reshape(-1, 3)[:, None, :] * frame[None]).sum(2) + centre
+    vertices = ball.surface(np.repeat(polar, SECTORS), np.tile(turn, len(polar)))
     faces = _grid_faces(len(polar), SECTORS)
     normals = vertex_normals(vertices, faces)
-    if float(((vertices - centre) * normals).sum()) < 0:
+    if float(((vertices - ball.centre) * normals).sum()) < 0:
         faces, normals = faces[:, ::-1].copy(), -normals
     return Surface(
         name=f"eye_{side}",

@@ -1,52 +1,73 @@
-"""The 17 COCO keypoints as points of the skeleton (limbs) and of the surface (face), in world coordinates."""
+"""The 308 keypoints of a posed person: the table of `annotation.definitions`, evaluated."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
+from annotation.definitions import EyePoint, keypoint_definitions
 from render.people.body import BodyModel, Skeleton
-
-JOINTS = {5: "upperarm01", 7: "lowerarm01", 9: "wrist", 11: "upperleg01", 13: "lowerleg01", 15: "foot"}
-"""COCO index of the left joint -> bone whose head it is; the right one is index + 1."""
-
-NOSE_TIP, EAR_LEFT, EAR_RIGHT = 0, 3, 4
-TEMPLATE_POINTS = {
-    NOSE_TIP: (0.0, -0.168, 0.692),
-    EAR_LEFT: (0.079, -0.045, 0.712),
-    EAR_RIGHT: (-0.079, -0.045, 0.712),
-}
-"""Template positions (metres, rest) whose nearest vertices carry the surface keypoints."""
+from render.people.eyes import IRIS_ANGLE, fit_eyeball
+from render.people.spec import EyeSpec, PersonSpec
 
 
-def coco_keypoints(
-    vertices: Float64[np.ndarray, "v 3"], skeleton: Skeleton, model: BodyModel
-) -> Float64[np.ndarray, "17 3"]:
-    """Keypoints from the posed base mesh (all 19 158 vertices) and its skeleton.
+@dataclass(frozen=True)
+class _Table:
+    """The definitions by kind: rows are indices of keypoints. Absent vertices have weight 0."""
 
-    Eyes are the centres of the eye balls' front, nose the tip of the nose, ears the middle of the ear's
-    outer surface;
-    shoulders, elbows, wrists, hips, knees and ankles are joint centres, as COCO annotators place them.
+    skin_rows: Int64[np.ndarray, " s"]
+    vertices: Int64[np.ndarray, "s k"]
+    weights: Float64[np.ndarray, "s k"]
+    joint_rows: Int64[np.ndarray, " j"]
+    bones: Int64[np.ndarray, " j"]
+    eyes: tuple[tuple[int, EyePoint], ...]
+
+
+def person_keypoints(
+    spec: PersonSpec, vertices: Float64[np.ndarray, "v 3"], skeleton: Skeleton, model: BodyModel
+) -> Float64[np.ndarray, "308 3"]:
+    """Keypoints (vocabulary of 308) of the posed base mesh (all 19 158 vertices) with its skeleton.
+
+    Points of iris and pupil are on the rendered eyeball, where its shader draws their borders.
     """
-    points = np.empty((17, 3))
-    for index, where in TEMPLATE_POINTS.items():
-        points[index] = vertices[_nearest(model, where)]
-    for index, side in ((1, "l"), (2, "r")):
-        eye = np.unique(model.quads[f"helper-{side}-eye"])
-        front = eye[np.argsort(model.template[eye, 1], kind="stable")[:8]]
-        points[index] = vertices[front].mean(0)
-    for index, bone in JOINTS.items():
-        for offset, side in ((0, "L"), (1, "R")):
-            points[index + offset] = skeleton.heads[model.bones.index(f"{bone}.{side}")]
+    table = _table(model.bones)
+    points = np.empty((len(keypoint_definitions()), 3))
+    points[table.skin_rows] = (vertices[table.vertices] * table.weights[..., None]).sum(1)
+    points[table.joint_rows] = skeleton.heads[table.bones]
+    head = skeleton.rotations[model.bones.index("head")]
+    for side in "lr":
+        ball = fit_eyeball(spec.eyes, side, vertices, head, model)
+        places = [(row, eye) for row, eye in table.eyes if eye.side == side]
+        polar = np.array([_polar(eye, spec.eyes) for _, eye in places])
+        turn = np.radians([90.0 - 30.0 * eye.clock for _, eye in places])
+        points[[row for row, _ in places]] = ball.surface(polar, turn)
     return points
-
-
-def _nearest(model: BodyModel, where: tuple[float, float, float]) -> int:
-    body = np.unique(model.quads["body"])
-    gap = model.template[body] - np.array(where)
-    return int(body[np.argmin((gap * gap).sum(1))])
 
 
 def named_joints(skeleton: Skeleton, model: BodyModel) -> Mapping[str, Float64[np.ndarray, " 3"]]:
     """Every bone's head, by bone name."""
     return {name: skeleton.heads[i].copy() for i, name in enumerate(model.bones)}
+
+
+def _polar(place: EyePoint, eyes: EyeSpec) -> float:
+    """Degrees from the gaze, seen from the eyeball's centre."""
+    return IRIS_ANGLE * {"center": 0.0, "pupil": eyes.pupil, "iris": 1.0}[place.ring]
+
+
+@lru_cache(maxsize=1)
+def _table(bones: tuple[str, ...]) -> _Table:
+    definitions = list(enumerate(keypoint_definitions()))
+    skin = [(row, d) for row, d in definitions if d.vertices]
+    joints = [(row, d.joint) for row, d in definitions if d.joint is not None]
+    width = max(len(d.vertices) for _, d in skin)
+    filled = [(width - len(d.vertices)) * (0,) for _, d in skin]
+    return _Table(
+        skin_rows=np.array([row for row, _ in skin]),
+        vertices=np.array([d.vertices + rest for (_, d), rest in zip(skin, filled, strict=True)]),
+        weights=np.array([d.weights + rest for (_, d), rest in zip(skin, filled, strict=True)], np.float64),
+        joint_rows=np.array([row for row, _ in joints]),
+        bones=np.array([bones.index(joint) for _, joint in joints]),
+        eyes=tuple((row, d.eye) for row, d in definitions if d.eye is not None),
+    )

@@ -64,6 +64,21 @@ def skin_vertices(model: BodyModel) -> np.ndarray:
     return np.unique(model.quads["body"])
 
 
+def moved_by(model: BodyModel, bone: str) -> np.ndarray:
+    """Skin vertices that a bone moves more than all others together."""
+    share = ((model.weight_bones == model.bones.index(bone)) * model.weights).sum(1)
+    skin = skin_vertices(model)
+    return skin[share[skin] > 0.5]
+
+
+def on_skin(
+    name: str, method: str, rule: str, confidence: float, inside: float, place: Anchor
+) -> KeypointDefinition:
+    """The definition of a point at an anchor; the other arguments as in `KeypointDefinition`."""
+    vertices, weights = place
+    return KeypointDefinition(name, method, rule, confidence, inside, vertices, weights)
+
+
 def mirror_map(model: BodyModel) -> np.ndarray:
     """Each vertex's partner at (-x, y, z)."""
     distance, partner = cKDTree(model.template).query(model.template * [-1.0, 1.0, 1.0])

@@ -1,0 +1,109 @@
+"""Eyelids (82), eyebrows (18), iris and pupil (36): lines of the mesh around the eye, circles on the eyeball.
+
+The base mesh has closed lines of 28 vertices around each eye, one inside the other, joined rung by rung. Of
+those the lids' front edge is `LASH`, their back edge, at the eyeball, `LID`, and the deepest of the furrow
+above the upper lid `CREASE`. Each starts at the outer corner of the eye, goes over the upper lid to the inner
+corner and back under the eye. So the points keep their place on the lids in any shape and expression.
+"""
+
+from adult import adult
+from rules import Anchor, along, both_sides, cast, edge_loop, on_skin
+
+from annotation.definitions import EyePoint, KeypointDefinition
+from render.people.body import BodyModel
+
+LASH = (6808, 6805)
+LID = (7755, 7754)
+CREASE = (6870, 6869)
+"""The first two vertices of each line around the left eye: at the outer corner, and the next one upwards."""
+CORNER = (6850, 13365)
+"""From the lash line to the eyelid line across the lids' edge at the inner corner."""
+INNER = 14  # the inner corner's place in a line of 28
+
+ALONG = {"midpoint_3": 1, "midpoint_1": 2, "midpoint_4": 3, "centerpoint": 4}
+ALONG |= {"midpoint_5": 5, "midpoint_2": 6, "midpoint_6": 7}
+"""Eighths from a line's end at the image's left, the inner one on the left eye, to the other."""
+
+LIDS, BROW_HAIR, EYEBALL = 0.006, 0.008, 0.0015
+
+BROW = {
+    "upper_startpoint": (0.0135, 0.7505),
+    "lower_startpoint": (0.0140, 0.7445),
+    "upper_midpoint_2": (0.0235, 0.7560),
+    "lower_midpoint_2": (0.0245, 0.7490),
+    "upper_midpoint_1": (0.0355, 0.7585),
+    "lower_midpoint_1": (0.0355, 0.7525),
+    "upper_midpoint_3": (0.0480, 0.7560),
+    "lower_midpoint_3": (0.0475, 0.7510),
+    "end": (0.0580, 0.7470),
+}
+"""Left eyebrow: (x, z) on the template's face, metres."""
+
+CLOCK = {"3": 3.0, "midpoint_1": 1.5, "12": 0.0, "midpoint_4": 10.5, "9": 9.0}
+CLOCK |= {"midpoint_3": 7.5, "6": 6.0, "midpoint_2": 4.5}
+
+
+def define(model: BodyModel) -> list[KeypointDefinition]:
+    """Of both eyes; shares of lines and the brows' places are taken on the mean adult."""
+    grown = adult(model)
+    return both_sides(model, [*_lids(grown), *_brow(grown), *_eyeball()])
+
+
+def _lids(model: BodyModel) -> list[KeypointDefinition]:
+    found = []
+    for lid in ("upper", "lower"):
+        lash, inner_edge = _line(model, LASH, lid), _line(model, LID, lid)
+        ends = {"inner_end": 0.0, "outer_end": 1.0}
+        found += _points(model, f"{lid}_lash_line", lash, ends, "lids' front edge", 0.85)
+        edge = [*CORNER, *inner_edge]
+        found += _points(model, f"{lid}_eyelid_line", edge, {"outer_end": 1.0}, "lids' back edge", 0.8)
+    crease = _line(model, CREASE, "upper")
+    return found + _points(model, "upper_crease_line", crease, {}, "furrow above the lid", 0.7)
+
+
+def _line(model: BodyModel, start: tuple[int, int], lid: str) -> list[int]:
+    """Vertices of one lid's part of a line, from the inner to the outer corner."""
+    closed = list(edge_loop(model, *start))
+    return closed[INNER::-1] if lid == "upper" else closed[INNER:]
+
+
+def _points(
+    model: BodyModel, line: str, path: list[int], ends: dict[str, float], words: str, confidence: float
+) -> list[KeypointDefinition]:
+    shares = ends | {name: eighths / 8 for name, eighths in ALONG.items()}
+    places: list[Anchor] = along(model, path, list(shares.values()))
+    return [
+        on_skin(f"l_{name}_of_{line}", "edge loop", _rule(words, name, share), confidence, LIDS, place)
+        for (name, share), place in zip(shares.items(), places, strict=True)
+    ]
+
+
+def _rule(words: str, name: str, share: float) -> str:
+    return f"{words}, {name.replace('_', ' ')}" if "end" in name else f"{words}, {share * 8:.0f}/8 outwards"
+
+
+def _brow(model: BodyModel) -> list[KeypointDefinition]:
+    return [
+        on_skin(
+            f"{name}_of_l_eyebrow",
+            "hand placed",
+            "edge of the brow's hair",
+            0.6,
+            BROW_HAIR,
+            cast(model, (x, -1.0, z), (0, 1, 0)),
+        )
+        for name, (x, z) in BROW.items()
+    ]
+
+
+def _eyeball() -> list[KeypointDefinition]:
+    found = [_ring("l_center_of_iris", "center", 0.0), _ring("l_center_of_pupil", "center", 0.0)]
+    for ring in ("iris", "pupil"):
+        found += [_ring(f"l_border_of_{ring}_{name}", ring, clock) for name, clock in CLOCK.items()]
+    return found
+
+
+def _ring(name: str, ring: str, clock: float) -> KeypointDefinition:
+    rule = "front pole of the eyeball" if ring == "center" else f"border of the {ring} at {clock:g} h"
+    eye = EyePoint("l", ring, clock)
+    return KeypointDefinition(name, "eyeball", rule, 0.95, EYEBALL, eye=eye)
