@@ -93,7 +93,7 @@ def waving(rng: np.random.Generator) -> Arm:
 def pointing(rng: np.random.Generator) -> Arm:
     side = rng.uniform(0.0, 0.9)
     return Arm(
-        (side, -np.sqrt(1.0 - 0.9 * side * side), rng.uniform(-0.3, 0.35)),
+        (side, float(-np.sqrt(1.0 - 0.9 * side * side)), rng.uniform(-0.3, 0.35)),
         (-0.5, -0.6, 0.4),
         rng.uniform(4, 35),
         rng.uniform(-20, 30),
@@ -205,20 +205,26 @@ def on_thigh(rng: np.random.Generator) -> Reach:
 
 def crossed(rng: np.random.Generator) -> Pair:
     """Arms crossed before the chest, either on top."""
-    low, under, over = rng.uniform(-0.02, 0.02), rng.uniform(0.04, 0.05), rng.uniform(0.085, 0.095)
-
-    def arm(gap: float, rise: float) -> Reach:
-        return Reach(
-            (-0.14, -0.09, 0.40 + low + rise),
-            gap,
-            (-0.85, 0.3, 0.5),
-            (0.0, 1.0, 0.1),
-            (1.0, -0.2, -0.6),
-            sample_hand(rng, "relaxed"),
-            along=0.5,
-        )
-
-    return _either(rng, arm(under, 0.03), arm(over, 0.0))
+    low = rng.uniform(-0.01, 0.015)
+    under = Reach(
+        (-0.065, -0.1, 0.425 + low),
+        rng.uniform(0.06, 0.07),
+        (-0.9, 0.25, 0.5),
+        (0.0, 1.0, 0.1),
+        (1.05, 0.15, -0.7),
+        sample_hand(rng, "relaxed"),
+        along=0.42,
+    )
+    over = Reach(
+        (-0.105, -0.1, 0.33 + low),
+        rng.uniform(0.145, 0.16),
+        (-0.9, 0.25, 0.05),
+        (0.0, 1.0, 0.1),
+        (0.9, -0.36, -0.7),
+        sample_hand(rng, "relaxed"),
+        along=0.42,
+    )
+    return _either(rng, under, over)
 
 
 def behind_back(rng: np.random.Generator) -> Pair:
@@ -236,7 +242,7 @@ def behind_back(rng: np.random.Generator) -> Pair:
             shrug=-3.0,
         )
 
-    return _either(rng, arm(-0.05, 0.0), arm(-0.105, 0.035))
+    return _either(rng, arm(-0.05, 0.0), arm(-0.125, 0.045))
 
 
 def clasped(rng: np.random.Generator) -> Pair:

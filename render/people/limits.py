@@ -113,8 +113,8 @@ def clamp_pose(pose: Mapping[str, tuple[float, float, float]], joints: Mapping[s
         else:
             clamped[name] = vector if name in (*SPINE, *NECK, "root") else _shorter(vector, OTHER)
     for chain, kind in ((SPINE, "spine"), (NECK, "neck")):
-        share = _chain_share(clamped, chain, kind)
-        clamped |= {n: _scaled(clamped[n], share) for n in chain if n in clamped and share < 1.0}
+        while (share := _chain_share(clamped, chain, kind)) < 0.999:
+            clamped |= {n: _scaled(clamped[n], share) for n in chain if n in clamped}
     return clamped
 
 

@@ -50,7 +50,7 @@ def sample_phenotype(rng: np.random.Generator) -> dict[str, float]:
         "gender": rng.uniform(0.86, 1.0) if female else rng.uniform(0.0, 0.14),
         "age": float(np.interp(years, AGE_YEARS[1], AGE_YEARS[0])),
         "muscle": np.clip(rng.normal(0.48 if female or not grown else 0.58, 0.14), 0.15, 0.95),
-        "weight": np.clip(0.47 * np.exp(rng.normal(0.0, 0.36)), 0.12, 0.97),
+        "weight": np.clip(0.56 * np.exp(rng.normal(0.0, 0.4)), 0.12, 1.0),
         "proportions": np.clip(rng.normal(0.32, 0.2), 0.0, 0.9),
         "cupsize": breasts * np.clip(rng.normal(0.45, 0.17), 0.05, 0.9),
         "firmness": rng.uniform(0.4, 0.9),

@@ -183,7 +183,7 @@ def _sample() -> _Sample:
     model = body_model()
     faces = model.faces("body")
     chosen = np.unique(faces)
-    chosen = chosen[(model.masks["inside-mouth"][chosen] < 0.3)][::2]
+    chosen = chosen[(model.masks["inside-mouth"][chosen] < 0.3)][::2].astype(np.int64)
     normals = vertex_normals(model.template, faces)[chosen]
     weights = model.weights[chosen, :4]
     members = {name: np.flatnonzero(w[chosen] > 0.5) for name, w in region_weights().items()}

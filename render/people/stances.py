@@ -71,7 +71,7 @@ def _contrapposto(rng: np.random.Generator) -> Stance:
 def _leaning(rng: np.random.Generator) -> Stance:
     """Bent to one side above the bearing leg."""
     stance = _contrapposto(rng)
-    side = np.sign(stance.shift)
+    side = float(np.sign(stance.shift))
     return replace(
         stance, name="leaning", spine=(rng.normal(3, 4), -side * rng.uniform(8, 20), rng.normal(0, 8))
     )
