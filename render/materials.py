@@ -202,38 +202,59 @@ def _scalp(nodes: Nodes, p: dict[str, Any]) -> None:
 
 
 def _eye(nodes: Nodes, p: dict[str, Any]) -> None:
-    """`radial`: 0 at the middle of the pupil, 1 at the limbus, more on the white."""
+    """`radial`: 0 at the middle of the pupil, 1 at the limbus, more on the white; `angle` around it."""
     radial = nodes.attribute("radial")
-    angle = nodes.attribute("angle")
-    fibres = nodes.add(
-        "ShaderNodeCombineXYZ",
-        {0: nodes.math("MULTIPLY", angle, 9.0), 1: nodes.math("MULTIPLY", radial, 1.2)},
-    ).outputs[0]
-    streak = nodes.noise(fibres, 6.0, 3.0, 1.0)
-    iris = nodes.mix(
-        nodes.ramp(streak, 0.35, 0.7),
-        tuple(0.5 * c for c in p["iris"]),
-        tuple(min(1.0, 1.8 * c) for c in p["iris"]),
-    )
-    ring = nodes.ramp(radial, 0.8, 1.0)
-    iris = nodes.mix(nodes.math("MULTIPLY", ring, 0.85), iris, tuple(0.15 * c for c in p["iris"]))
-    pupil = nodes.ramp(radial, float(p["pupil"]) * 0.92, float(p["pupil"]) * 1.08)
-    iris = nodes.mix(pupil, (0.002, 0.002, 0.002), iris)
-    veins = nodes.ramp(nodes.noise(_object_coordinates(nodes), 160.0, 4.0, 2.0), 0.52, 0.72)
-    white = nodes.mix(nodes.math("MULTIPLY", veins, 0.35), (0.62, 0.585, 0.55), (0.52, 0.30, 0.26))
+    colour = nodes.mix(nodes.ramp(radial, 0.955, 1.06), _iris(nodes, p, radial), _sclera(nodes, radial))
     nodes.surface(
-        Base_Color=nodes.mix(nodes.ramp(radial, 0.97, 1.1), iris, white),
-        Roughness=0.3,
+        Base_Color=colour,
+        Roughness=0.32,
         Coat_Weight=1.0,
-        Coat_Roughness=0.02,
-        Specular_IOR_Level=0.4,
+        Coat_Roughness=0.015,
+        Coat_IOR=1.45,
+        Specular_IOR_Level=0.3,
+        Subsurface_Weight=0.12,
+        Subsurface_Radius=(1.0, 0.5, 0.3),
+        Subsurface_Scale=0.002,
     )
+
+
+def _iris(nodes: Nodes, p: dict[str, Any], radial: Any) -> Any:
+    """Fibres towards the pupil, crypts, a warm collarette around it, the limbal ring and the pupil."""
+    base, pupil = tuple(p["iris"]), float(p["pupil"])
+    angle = nodes.attribute("angle")
+    around = {0: nodes.math("COSINE", angle), 1: nodes.math("SINE", angle)}
+    ring = nodes.add("ShaderNodeCombineXYZ", around | {2: nodes.math("MULTIPLY", radial, 0.45)}).outputs[0]
+    fibres = nodes.noise(ring, 17.0, 4.0, 1.0)
+    crypts = nodes.noise(ring, 5.0, 2.0, 4.0)
+    dark, light = tuple(0.42 * c for c in base), tuple(min(1.0, 2.0 * c + 0.01) for c in base)
+    iris = nodes.mix(nodes.ramp(fibres, 0.30, 0.68), dark, light)
+    iris = nodes.mix(nodes.math("MULTIPLY", nodes.ramp(crypts, 0.5, 0.7), 0.45), iris, dark)
+    warm = (min(1.0, 1.7 * base[0] + 0.03), min(1.0, 1.1 * base[1] + 0.012), 0.7 * base[2])
+    wander = nodes.math("MULTIPLY_ADD", fibres, 0.22, nodes.math("ADD", radial, -0.11))
+    collarette = nodes.ramp(wander, min(0.9, pupil + 0.30), pupil + 0.06)
+    iris = nodes.mix(nodes.math("MULTIPLY", collarette, 0.6), iris, warm)
+    limbus = nodes.math("MULTIPLY", nodes.ramp(radial, 0.76, 0.98), 0.85)
+    iris = nodes.mix(limbus, iris, tuple(0.10 * c for c in base))
+    return nodes.mix(nodes.ramp(radial, pupil * 0.94, pupil * 1.06), (0.0015, 0.0015, 0.0015), iris)
+
+
+def _sclera(nodes: Nodes, radial: Any) -> Any:
+    """Off-white, redder and veined away from the iris, with a grey edge beside it."""
+    veins = nodes.ramp(nodes.noise(_object_coordinates(nodes), 210.0, 5.0, 2.0), 0.52, 0.70)
+    away = nodes.ramp(radial, 1.15, 2.3)
+    white = nodes.mix(away, (0.57, 0.545, 0.52), (0.43, 0.33, 0.30))
+    share = nodes.math("MULTIPLY", veins, nodes.math("MULTIPLY_ADD", away, 0.35, 0.08))
+    white = nodes.mix(share, white, (0.40, 0.16, 0.13))
+    return nodes.mix(nodes.ramp(radial, 1.13, 1.0), white, (0.33, 0.33, 0.35))
 
 
 def _teeth(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Enamel, yellower and darker here and there."""
+    patchy = nodes.noise(_object_coordinates(nodes), 160.0, 2.0, 5.0)
+    r, g, b = p["colour"]
     nodes.surface(
-        Base_Color=tuple(p["colour"]),
-        Roughness=0.25,
+        Base_Color=nodes.mix(nodes.ramp(patchy, 0.3, 0.7), (r, g, b), (0.86 * r, 0.80 * g, 0.68 * b)),
+        Roughness=0.22,
         Subsurface_Weight=0.15,
         Subsurface_Radius=(0.6, 0.5, 0.4),
         Subsurface_Scale=0.003,
