@@ -34,7 +34,10 @@ def sample_asset_outfit(
     if hats and rng.random() < HAT_CHANCE:
         names.append(_pick(rng, hats))
     hue = rng.random()
-    return tuple(GarmentSpec("asset", {}, _fabric(rng, name, hue), catalog.spec(name)) for name in names)
+    tags = {e.name: e.tags for e in catalog.entries}
+    return tuple(
+        GarmentSpec("asset", {}, _fabric(rng, name, tags[name], hue), catalog.spec(name)) for name in names
+    )
 
 
 def sample_asset_hair(
@@ -84,15 +87,20 @@ def _pick(rng: np.random.Generator, names: tuple[str, ...] | list[str]) -> str:
     return names[int(rng.integers(len(names)))]
 
 
-def _fabric(rng: np.random.Generator, name: str, hue: float) -> FabricSpec:
-    """Colours that go together: one hue for the outfit, many of them muted. Shoes are leather or canvas."""
-    shoes = "shoe" in name or "boot" in name
+def _fabric(rng: np.random.Generator, name: str, tags: tuple[str, ...], hue: float) -> FabricSpec:
+    """Colours that go together: one hue for the outfit, many of them muted. Shoes are leather or canvas,
+    elegant suits dark and plain or finely striped.
+    """
+    shoes, elegant = "shoe" in name or "boot" in name, "elegant" in tags
     weights = np.array(list(PATTERNS.values()))
     pattern = list(PATTERNS)[int(rng.choice(len(PATTERNS), p=weights / weights.sum()))]
     if shoes:
         pattern = "leather" if rng.random() < 0.7 else "plain"
-    muted = rng.random() < (0.75 if shoes else 0.45)
-    value = float(np.clip(rng.choice([0.18, 0.38, 0.62, 0.86]) + rng.normal(0, 0.06), 0.08, 0.92))
+    if elegant or "hats" in tags:
+        pattern = "stripes" if elegant and rng.random() < 0.3 else "plain"
+    muted = elegant or rng.random() < (0.75 if shoes else 0.45)
+    levels = (0.16, 0.24, 0.38) if elegant else (0.18, 0.38, 0.62, 0.86)
+    value = float(np.clip(rng.choice(levels) + rng.normal(0, 0.06), 0.08, 0.92))
     colour = _colour(
         hue + rng.normal(0, 0.04), rng.uniform(0.0, 0.2) if muted else rng.uniform(0.3, 0.8), value
     )
@@ -104,7 +112,7 @@ def _fabric(rng: np.random.Generator, name: str, hue: float) -> FabricSpec:
         pattern=pattern,
         colour=colour,
         accent=accent,
-        scale=rounded(SCALES[pattern] * rng.uniform(0.6, 1.6)),
+        scale=rounded((0.012 if elegant else SCALES[pattern]) * rng.uniform(0.6, 1.6)),
         angle=0.0,
         roughness=rounded(rng.uniform(0.3, 0.5) if pattern == "leather" else rng.uniform(0.7, 0.95)),
         seed=int(rng.integers(1 << 20)),
