@@ -8,9 +8,9 @@
   references' medians (2006, 2007), scaled to those adult means, deviation 4.5 %; 1 cm is lost per 10 years
   from 45 to 65 and 2 cm per 10 years after. All between 0.95 and 2.05 m. anny's `height` is solved for it:
   the body's stature is linear in it.
-- Weight: right-skewed around the model's average. anny's model spans BMI from 15 to 30 (volume x 985 kg/m3);
-  draws have a BMI of about 22.5 +- 2 (men), 20 +- 2 (women): the model has no obese bodies, whose world share
-  is 13 % (WHO, 2016).
+- Weight: right-skewed around the model's average, which gives men a BMI of 22.5 +- 1.4 and women one of 19.8
+  +- 1.8, from 16 to 28 (volume x 985 kg/m3). That is lean: the world's mean is 24 and 13 % are obese (WHO,
+  2016), but anny's bodies end near a BMI of 30.
 - Muscle, proportions, breasts: normal, clipped; children have no breasts before 11 years.
 - Ancestry: Dirichlet(0.45) over anny's three: mostly mixtures led by one.
 """
