@@ -1,12 +1,13 @@
 """The body, the feet and the extra points of joints: bones' heads and landmarks of the skin."""
 
 import numpy as np
+from adult import adult
 from rules import (
     both_sides,
     cast,
+    end_of,
     extreme_vertex,
     mean,
-    moved_by,
     nearest_vertex,
     on_skin,
     skin_where,
@@ -27,6 +28,8 @@ JOINTS = {
 
 EAR = (0.079, -0.045, 0.712)
 TOES = {"left_big_toe": ("toe1-2.L", "big toe"), "left_small_toe": ("toe5-3.L", "small toe")}
+LOW = -0.782
+"""Up to here the heel is looked at, about 3 cm above the ground, metres in the template's frame."""
 SHOE, CLOTH, SKIN = 0.03, 0.03, 0.03
 
 
@@ -42,7 +45,7 @@ def define(model: BodyModel) -> list[KeypointDefinition]:
 
 def _nose(model: BodyModel) -> KeypointDefinition:
     middle = skin_where(model, lambda p: (np.abs(p[:, 0]) < 1e-6) & (p[:, 2] > 0.67) & (p[:, 2] < 0.71))
-    tip = extreme_vertex(model, (0, -1, 0), middle)
+    tip = extreme_vertex(adult(model), (0, -1, 0), middle)
     return on_skin("nose", "geometric rule", "foremost vertex of the nose on the midline", 0.95, SKIN, tip)
 
 
@@ -68,11 +71,9 @@ def _feet(model: BodyModel) -> list[KeypointDefinition]:
     """Tips of toes and the back of the heel."""
     found = []
     for name, (bone, words) in TOES.items():
-        head = model.heads[model.bones.index(bone)]
-        tip = extreme_vertex(model, (0, -1, 0.2), moved_by(model, bone))
-        assert model.template[tip[0][0], 1] < head[1]
-        found.append(on_skin(name, "geometric rule", f"foremost vertex of the {words}", 0.9, SHOE, tip))
-    heel = skin_where(model, lambda p: (p[:, 0] > 0.1) & (p[:, 2] < -0.76))
+        tip = end_of(model, bone)
+        found.append(on_skin(name, "geometric rule", f"end of the {words} along its axis", 0.9, SHOE, tip))
+    heel = skin_where(model, lambda p: (p[:, 0] > 0.1) & (p[:, 2] < LOW))
     back = extreme_vertex(model, (0, 1, 0), heel)
     rule = "hindmost vertex of the heel"
     return [*found, on_skin("left_heel", "geometric rule", rule, 0.85, SHOE, back)]

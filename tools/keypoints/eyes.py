@@ -6,11 +6,13 @@ above the upper lid `CREASE`. Each starts at the outer corner of the eye, goes o
 corner and back under the eye. So the points keep their place on the lids in any shape and expression.
 """
 
+import numpy as np
 from adult import adult
 from rules import Anchor, along, both_sides, cast, edge_loop, on_skin
 
 from annotation.definitions import EyePoint, KeypointDefinition
 from render.people.body import BodyModel
+from render.people.brows import BROW, THICK
 
 LASH = (6808, 6805)
 LID = (7755, 7754)
@@ -26,27 +28,29 @@ ALONG |= {"midpoint_5": 5, "midpoint_2": 6, "midpoint_6": 7}
 
 LIDS, BROW_HAIR, EYEBALL = 0.006, 0.008, 0.0015
 
-BROW = {
-    "upper_startpoint": (0.0135, 0.7505),
-    "lower_startpoint": (0.0140, 0.7445),
-    "upper_midpoint_2": (0.0235, 0.7560),
-    "lower_midpoint_2": (0.0245, 0.7490),
-    "upper_midpoint_1": (0.0355, 0.7585),
-    "lower_midpoint_1": (0.0355, 0.7525),
-    "upper_midpoint_3": (0.0480, 0.7560),
-    "lower_midpoint_3": (0.0475, 0.7510),
-    "end": (0.0580, 0.7470),
+BROW_POINTS = {
+    "upper_startpoint": (0, 1),
+    "lower_startpoint": (0, -1),
+    "upper_midpoint_2": (1, 1),
+    "lower_midpoint_2": (1, -1),
+    "upper_midpoint_1": (2, 1),
+    "lower_midpoint_1": (2, -1),
+    "upper_midpoint_3": (3, 1),
+    "lower_midpoint_3": (3, -1),
+    "end": (4, 0),
 }
-"""Left eyebrow: (x, z) on the template's face, metres."""
+"""Point of the left eyebrow -> knot of the line on which its hairs grow, from nose to temple, and edge."""
+BROW_SHIFT = ((0, 0.0030), (0, 0.0002), (0, -0.0008), (0, -0.0005), (0.0025, -0.0010))
+"""From that line's knots to the middle of the hairs, which rise from their roots: (x, z), metres."""
 
 CLOCK = {"3": 3.0, "midpoint_1": 1.5, "12": 0.0, "midpoint_4": 10.5, "9": 9.0}
 CLOCK |= {"midpoint_3": 7.5, "6": 6.0, "midpoint_2": 4.5}
 
 
 def define(model: BodyModel) -> list[KeypointDefinition]:
-    """Of both eyes; shares of lines and the brows' places are taken on the mean adult."""
+    """Of both eyes; shares of lines are taken on the mean adult."""
     grown = adult(model)
-    return both_sides(model, [*_lids(grown), *_brow(grown), *_eyeball()])
+    return both_sides(model, [*_lids(grown), *_brow(model), *_eyeball()])
 
 
 def _lids(model: BodyModel) -> list[KeypointDefinition]:
@@ -83,17 +87,14 @@ def _rule(words: str, name: str, share: float) -> str:
 
 
 def _brow(model: BodyModel) -> list[KeypointDefinition]:
-    return [
-        on_skin(
-            f"{name}_of_l_eyebrow",
-            "hand placed",
-            "edge of the brow's hair",
-            0.6,
-            BROW_HAIR,
-            cast(model, (x, -1.0, z), (0, 1, 0)),
-        )
-        for name, (x, z) in BROW.items()
-    ]
+    """Edges of the band of hair that `render.people.brows` grows on the template's face."""
+    found = []
+    for name, (knot, edge) in BROW_POINTS.items():
+        x, z = np.array(BROW[knot]) + np.array(BROW_SHIFT[knot]) + (0, edge * THICK[knot])
+        place = cast(model, (x, -1.0, z), (0, 1, 0))
+        rule = "edge of the band of the brow's hair"
+        found.append(on_skin(f"{name}_of_l_eyebrow", "geometric rule", rule, 0.6, BROW_HAIR, place))
+    return found
 
 
 def _eyeball() -> list[KeypointDefinition]:

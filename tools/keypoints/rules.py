@@ -140,6 +140,13 @@ def cast(model: BodyModel, origin: Sequence[float], direction: Sequence[float]) 
     return anchor(faces[best], [1 - u[best] - v[best], u[best], v[best]])
 
 
+def end_of(model: BodyModel, bone: str) -> Anchor:
+    """Where the axis of a last phalanx, from its joint through the middle of its skin, comes out."""
+    joint = model.heads[model.bones.index(bone)]
+    middle = model.template[moved_by(model, bone)].mean(0)
+    return cast(model, middle, middle - joint)
+
+
 def edges(model: BodyModel, group: str = "body") -> dict[int, tuple[int, ...]]:
     """Neighbours along the quads' edges, ascending, by vertex."""
     quads = model.quads[group]
