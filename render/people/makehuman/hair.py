@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
 from render.people.body import BodyModel, Shape, Skeleton
+from render.people.hair.frame import HEADWEAR, covers_all
 from render.people.makehuman.catalog import Catalog
 from render.people.makehuman.looks import card_material, textured
 from render.people.makehuman.pattern import Pattern, fit, load_pattern, pose
@@ -22,7 +23,6 @@ from render.person import Surface
 OFF_SKIN = 0.002  # metres
 CHEST_Z = 0.2  # rest template: hair does not meet what is lower
 NECK_Z = 0.66  # rest template: hair below hangs
-HEADWEAR = ("hat", "cap", "beanie", "headscarf")
 SECTORS = 36  # around a hat's brim
 INSIDE, OVERLAP = 0.003, 0.010  # hair within a hat's edge, and up into it, metres
 
@@ -36,11 +36,11 @@ def build_asset_hair(
     model: BodyModel,
     catalog: Catalog | None,
 ) -> tuple[Surface, ...]:
-    """The surface of `hair.asset`; none when there is no asset, or a hat hides all of it.
+    """The surface of `hair.asset`; none when there is no asset, or headwear hides all of it.
 
     Raises VitruvianError when it is not to be found in `catalog`.
     """
-    if hair.asset is None:
+    if hair.asset is None or covers_all(clothes):
         return ()
     files = find_asset(hair.asset, catalog)
     pattern = load_pattern(files)
