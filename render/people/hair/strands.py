@@ -177,7 +177,7 @@ def tangents(lines: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n k 3"
     return unit(ahead)
 
 
-def _lengths(lines: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n k"]:
+def _lengths(lines: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n _"]:
     return np.asarray(np.sqrt((np.diff(lines, axis=1) ** 2).sum(2)))
 
 
