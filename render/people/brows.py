@@ -16,7 +16,7 @@ from render.person import Surface
 
 BROW = ((0.0135, 0.7455), (0.024, 0.7500), (0.035, 0.7525), (0.047, 0.7510), (0.0565, 0.7455))
 """Left eyebrow from nose to temple: (x, z) on the rest template's face, metres."""
-THICK = (0.0040, 0.0041, 0.0034, 0.0024, 0.0009)
+THICK = (0.0033, 0.0034, 0.0029, 0.0021, 0.0008)
 """Half its height there, metres."""
 HAIRS, SEGMENTS = 380, 3
 LASHES = {"1": (7, 1.15, 0.45), "2": (4, 0.75, -0.25)}
