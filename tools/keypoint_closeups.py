@@ -146,7 +146,7 @@ def keypoints_in(spec: SampleSpec, labels: object) -> np.ndarray:
 def annotated(picture: np.ndarray, points: np.ndarray, indices: list[int]) -> np.ndarray:
     """The picture with a dot and the number of each chosen point."""
     out, size = picture.copy(), picture.shape[1] / 3840
-    dot, font = max(2, round(8 * size)), 0.95 * size
+    dot, font = max(2, round(8 * size)), 1.15 * size
     for turn, index in enumerate(indices):
         x, y, _, visibility = points[index]
         at = (round(float(x)), round(float(y)))

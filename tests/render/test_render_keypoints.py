@@ -3,6 +3,8 @@
 import numpy as np
 
 from annotation.camera import Camera
+from annotation.definitions import keypoint_definitions
+from annotation.keypoints import keypoint_mapping
 from render.keypoints import depth_tolerances, label_keypoints
 
 CAMERA = Camera(np.array([[50.0, 0, 15.5], [0, 50.0, 15.5], [0, 0, 1]]), np.eye(4), 32, 32)
@@ -35,3 +37,11 @@ def test_outside_and_behind_the_camera() -> None:
 def test_a_joint_on_the_last_pixel_is_inside() -> None:
     edge = (31 - 15.5) / 50 * 2
     assert (_visibility((edge, edge, 2.0), depth=2.0)[:, 3] == 2).all()
+
+
+def test_of_308_points_each_has_its_own_tolerance() -> None:
+    tolerance = depth_tolerances(1.7, 308)
+    assert np.allclose(tolerance, [d.inside_m for d in keypoint_definitions()])
+    assert np.allclose(depth_tolerances(0.85, 308), tolerance / 2)
+    both = keypoint_mapping(308, 17)
+    assert np.allclose(tolerance[both.source], depth_tolerances(1.7))

@@ -1,32 +1,34 @@
 """Eyelids (82), eyebrows (18), iris and pupil (36): lines of the mesh around the eye, circles on the eyeball.
 
 The base mesh has closed lines of 28 vertices around each eye, one inside the other, joined rung by rung. Of
-those the lids' front edge is `LASH`, their back edge, at the eyeball, `LID`, and the deepest of the furrow
-above the upper lid `CREASE`. Each starts at the outer corner of the eye, goes over the upper lid to the inner
-corner and back under the eye. So the points keep their place on the lids in any shape and expression.
+those the lids' front edge is `LASH`, the deepest of the furrow above the upper lid `CREASE`, and the eyeball
+comes out of the lids between `MARGIN` and `BACK`. Each starts at the outer corner of the eye, goes over the
+upper lid to the inner corner and back under the eye. So the points keep their place on the lids in any shape
+and expression.
 """
 
 import numpy as np
-from adult import adult
-from rules import Anchor, along, both_sides, cast, edge_loop, on_skin
+from adult import adult, along
+from rules import Anchor, blend, both_sides, cast, edge_loop, on_skin, vertex
 
 from annotation.definitions import EyePoint, KeypointDefinition
 from render.people.body import BodyModel
 from render.people.brows import BROW, THICK
 
 LASH = (6808, 6805)
-LID = (7755, 7754)
+MARGIN = (13376, 13377)
+BACK = (7755, 7754)
 CREASE = (6870, 6869)
 """The first two vertices of each line around the left eye: at the outer corner, and the next one upwards."""
-CORNER = (6850, 13365)
-"""From the lash line to the eyelid line across the lids' edge at the inner corner."""
+SEEN = 0.6
+"""Share of `MARGIN` in the line between it and `BACK` where people's lids meet their eyeballs."""
 INNER = 14  # the inner corner's place in a line of 28
 
 ALONG = {"midpoint_3": 1, "midpoint_1": 2, "midpoint_4": 3, "centerpoint": 4}
 ALONG |= {"midpoint_5": 5, "midpoint_2": 6, "midpoint_6": 7}
 """Eighths from a line's end at the image's left, the inner one on the left eye, to the other."""
 
-LIDS, BROW_HAIR, EYEBALL = 0.006, 0.008, 0.0015
+LIDS, BROW_HAIR, EYEBALL = 0.006, 0.008, 0.0008
 
 BROW_POINTS = {
     "upper_startpoint": (0, 1),
@@ -53,29 +55,35 @@ def define(model: BodyModel) -> list[KeypointDefinition]:
     return both_sides(model, [*_lids(grown), *_brow(model), *_eyeball()])
 
 
-def _lids(model: BodyModel) -> list[KeypointDefinition]:
+def _lids(grown: BodyModel) -> list[KeypointDefinition]:
     found = []
     for lid in ("upper", "lower"):
-        lash, inner_edge = _line(model, LASH, lid), _line(model, LID, lid)
+        lash = [vertex(v) for v in _line(grown, LASH, lid)]
+        rungs = zip(_line(grown, MARGIN, lid), _line(grown, BACK, lid), strict=True)
+        edge = [lash[0], *(blend([vertex(m), vertex(b)], [SEEN, 1 - SEEN]) for m, b in rungs)]
         ends = {"inner_end": 0.0, "outer_end": 1.0}
-        found += _points(model, f"{lid}_lash_line", lash, ends, "lids' front edge", 0.85)
-        edge = [*CORNER, *inner_edge]
-        found += _points(model, f"{lid}_eyelid_line", edge, {"outer_end": 1.0}, "lids' back edge", 0.8)
-    crease = _line(model, CREASE, "upper")
-    return found + _points(model, "upper_crease_line", crease, {}, "furrow above the lid", 0.7)
+        found += _points(grown, f"{lid}_lash_line", lash, ends, "front edge of the lid", 0.85)
+        found += _points(grown, f"{lid}_eyelid_line", edge, {"outer_end": 1.0}, "lid at the eyeball", 0.8)
+    crease = [vertex(v) for v in _line(grown, CREASE, "upper")]
+    return found + _points(grown, "upper_crease_line", crease, {}, "furrow above the lid", 0.7)
 
 
-def _line(model: BodyModel, start: tuple[int, int], lid: str) -> list[int]:
+def _line(grown: BodyModel, start: tuple[int, int], lid: str) -> list[int]:
     """Vertices of one lid's part of a line, from the inner to the outer corner."""
-    closed = list(edge_loop(model, *start))
+    closed = list(edge_loop(grown, *start))
     return closed[INNER::-1] if lid == "upper" else closed[INNER:]
 
 
 def _points(
-    model: BodyModel, line: str, path: list[int], ends: dict[str, float], words: str, confidence: float
+    grown: BodyModel,
+    line: str,
+    stops: list[Anchor],
+    ends: dict[str, float],
+    words: str,
+    confidence: float,
 ) -> list[KeypointDefinition]:
     shares = ends | {name: eighths / 8 for name, eighths in ALONG.items()}
-    places: list[Anchor] = along(model, path, list(shares.values()))
+    places = along(grown, stops, list(shares.values()))
     return [
         on_skin(f"l_{name}_of_{line}", "edge loop", _rule(words, name, share), confidence, LIDS, place)
         for (name, share), place in zip(shares.items(), places, strict=True)
