@@ -26,6 +26,7 @@ from render.folders import NO_FOLDERS, Folders
 from render.keypoints import label_keypoints
 from render.lights import Hdri, find_hdri, read_hdri
 from render.people import PersonSpec, build_person
+from render.people.library import opened_catalog
 from render.person import Person
 from render.props import occluder_mesh
 from render.scene import Scene, shared_scene
@@ -270,7 +271,9 @@ def built_person(spec: PersonSpec | ScanSpec, folders: Folders = NO_FOLDERS) -> 
     if digest not in _BUILT:
         while len(_BUILT) >= _REMEMBERED:
             del _BUILT[next(iter(_BUILT))]
-        _BUILT[digest] = build_person(spec) if isinstance(spec, PersonSpec) else _scanned(spec, folders.scans)
+        _BUILT[digest] = (
+            _sampled(spec, folders.assets) if isinstance(spec, PersonSpec) else _scanned(spec, folders.scans)
+        )
     return _BUILT[digest]
 
 
@@ -279,6 +282,10 @@ def spec_camera(spec: SampleSpec) -> Camera:
     camera = spec.camera.camera(spec.settings.width, spec.settings.height)
     distortion = spec.effects.distortion
     return replace(camera, distortion=distortion) if any(distortion) else camera
+
+
+def _sampled(spec: PersonSpec, folder: Path | None) -> Person:
+    return build_person(spec, None if folder is None else opened_catalog(folder))
 
 
 def _scanned(spec: ScanSpec, folder: Path | None) -> Person:

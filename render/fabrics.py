@@ -1,6 +1,6 @@
 """Shaders of what people wear: woven and knitted cloth, leather, rubber, metal. All procedural.
 
-Shading coordinates: the surface's uv in metres for patterns, object coordinates for wear; per-vertex scalars come
+Shading coordinates: uv in metres for patterns, object coordinates for wear; per-vertex scalars come
 from `Surface.attributes` by name (`fold`, `seam`).
 """
 

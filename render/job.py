@@ -14,6 +14,7 @@ from render.check import keep_rejected, render_checked
 from render.engine import Engine, built_person
 from render.folders import Folders
 from render.lights import find_hdri
+from render.people import library_digest
 from render.recipe import (
     Reject,
     RenderConfig,
@@ -207,7 +208,8 @@ def _look(config: RenderConfig) -> dict[str, Any]:
     """The configuration without its extent; HDRIs by content, and scans only by whether there are any."""
     plain = config.model_dump(mode="json", exclude={*_EXTENT, *_FOLDERS})
     hdris = {name: find_hdri(name, config.hdri_folder).sha256 for name in config.hdri_names()}
-    return {"config": plain, "scanned": config.scans is not None, "hdris": hdris}
+    found = {"config": plain, "scanned": config.scans is not None, "hdris": hdris}
+    return found if config.asset_folder is None else found | {"assets": library_digest(config.asset_folder)}
 
 
 def _versions() -> dict[str, str]:

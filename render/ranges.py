@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from render.people import Shares
 from render.spec import Background, EffectsSpec, Ground, Triple
 from shards.config import Config
 
@@ -42,6 +43,10 @@ class Assets(Config):
     hair: Probability
     skins: Probability
     poses: Probability
+
+    def shares(self) -> Shares:
+        """The same as plain data."""
+        return Shares(**self.model_dump())
 
 
 class DepthOfField(Config):

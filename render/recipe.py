@@ -22,7 +22,7 @@ from render.framing import Framings, NoCamera, Target, aim_at, sample_camera
 from render.groups import place_people
 from render.lights import find_hdri, list_hdris
 from render.occluders import draw_occluders
-from render.people import PersonSpec, sample_person
+from render.people import NOTHING, Library, PersonSpec, open_library, sample_person
 from render.person import Person
 from render.ranges import Assets, Effects, People, Range, Stage
 from render.sources import ScanConfig, ScanFiles, ScanRejected, list_scans, plan_scan
@@ -137,6 +137,10 @@ class RenderConfig(Recipe):
         scans = self.scans.folder if self.scans is not None else None
         return Folders(self.hdri_folder, scans, self.asset_folder)
 
+    def library(self) -> Library:
+        """What people are made of beside what is made from nothing."""
+        return NOTHING if self.asset_folder is None else open_library(self.asset_folder, self.assets.shares())
+
     def identity_range(self, scans: int = 8) -> range:
         """Indices of the identities of this job. scans: how many there are in the folder."""
         stop = self.first_identity + self.identities if self.identities else max(scans, self.first_identity)
@@ -232,7 +236,8 @@ class SampledSubject:
         """Name of the identity -> what it is, `count` of them, the first being the subject's own."""
         names = [str(self.identity), *(f"{self.identity}.{k}" for k in range(1, count))]
         streams = self.streams(config.seed)
-        return {name: sample_person(streams.of(Draw.PERSON, k)) for k, name in enumerate(names)}
+        library = config.library()
+        return {name: sample_person(streams.of(Draw.PERSON, k), library) for k, name in enumerate(names)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ BROW = ((0.0135, 0.7455), (0.024, 0.7500), (0.035, 0.7525), (0.047, 0.7510), (0.
 """Left eyebrow from nose to temple: (x, z) on the rest template's face, metres."""
 THICK = (0.0033, 0.0034, 0.0029, 0.0021, 0.0008)
 """Half its height there, metres."""
-HAIRS, SEGMENTS = 380, 3
+HAIRS, SEGMENTS = 280, 3
 LASHES = {"1": (7, 1.15, 0.45), "2": (4, 0.75, -0.25)}
 """Of the two rows of lash helpers: hairs per quad, length as a share of the helper's, curl upwards."""
 

@@ -17,7 +17,6 @@ from render.people.makehuman.looks import photo_material
 from render.people.makehuman.wear import find_asset, wear_assets
 from render.people.mesh import compact, vertex_normals
 from render.people.parts import PART, body_face_parts
-from render.people.shoes import build_shoes
 from render.people.skin import skin_masks
 from render.people.spec import DECIMALS, PersonSpec
 from render.person import Person, Surface
@@ -39,9 +38,6 @@ def build_person(spec: PersonSpec, catalog: Catalog | None = None) -> Person:
         _body_surface(spec, posed, clothes, model, catalog),
         *clothes.surfaces,
         *build_face(spec, posed, skeleton, model),
-    ]
-    surfaces += [
-        s for g in spec.garments if g.kind == "shoes" for s in build_shoes(g, shape, skeleton, model)
     ]
     surfaces += build_hair(spec, posed, skeleton, clothes.surfaces, model)
     surfaces += build_asset_hair(spec.hair, clothes.surfaces, shape, skeleton, posed, model, catalog)
@@ -87,5 +83,6 @@ def _body_surface(
         material=photo_material(spec.skin, find_asset(spec.skin.photo, catalog))
         if spec.skin.photo
         else skin_material(spec.skin, spec.hair),
-        attributes={name: mask[used] for name, mask in skin_masks(spec.hair, model).items()},
+        attributes={name: mask[used] for name, mask in skin_masks(spec.hair, model).items()}
+        | {"covered": clothes.covered[used]},
     )

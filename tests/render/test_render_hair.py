@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,9 +38,9 @@ def head(seed: int) -> tuple[PersonSpec, np.ndarray, Skeleton, BodyModel]:
     return spec, skin(shape.vertices, model.weights, model.weight_bones, skeleton), skeleton, model
 
 
-def haired(spec: PersonSpec, style: str, **changes: float) -> PersonSpec:
+def haired(spec: PersonSpec, style: str, **changes: Any) -> PersonSpec:
     length = float(np.mean(LENGTHS.get(style, (0.3, 0.3))))
-    bare = {"beard": 0.0, "moustache": 0.0, "hairline": 1.8 if style == "ring" else 0.3}
+    bare: dict[str, Any] = {"beard": 0.0, "moustache": 0.0, "hairline": 1.8 if style == "ring" else 0.3}
     hair: HairSpec = replace(spec.hair, style=style, length=length, asset=None)
     return replace(spec, hair=replace(hair, **(bare | changes)))
 
@@ -165,7 +166,7 @@ def test_brows_and_lashes_lie_on_the_posed_face(seed: int) -> None:
     frame = head_frame(posed, skeleton, model)
     gap, _ = hair_obstacles(posed, (), frame, model).gap(frame.local(brows.vertices))
     assert np.percentile(np.abs(gap), 99) < 0.004
-    assert 500 <= len(brows.faces) // 5 <= 800
+    assert 500 <= len(brows.faces) // 5 <= 800  # hairs, of five triangles
 
 
 def test_brows_follow_raised_and_lowered_brows() -> None:

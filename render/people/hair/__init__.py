@@ -97,8 +97,9 @@ def _scalp(patch: Patch, spec: PersonSpec, frame: HeadFrame) -> Surface:
     under hair. It starts inside the hairline, where strands are dense.
     """
     columns, faces = clip(*patch, patch[0][:, 9] - CAP_INSET)
-    vertices = frame.world(columns[:, :3] + CAP_RISE * columns[:, 6:9])
     dense = np.clip((columns[:, 9] - CAP_INSET) / (0.6 * SOFT), 0, 1)
+    rise = CAP_RISE * (0.15 + 0.85 * dense)  # no step that would cast a shadow at its edge
+    vertices = frame.world(columns[:, :3] + rise[:, None] * columns[:, 6:9])
     return Surface(
         name="scalp",
         vertices=vertices,

@@ -76,8 +76,8 @@ def _knot(tie: Float64[np.ndarray, " 3"], hair: HairSpec, rng: np.random.Generat
     side = unit(np.cross(normal, np.array([0.0, 0.3, 1.0])))
     up = np.cross(side, normal)
     twist = rng.integers(0, 7, KNOT)
-    base = np.linspace(-0.25, 1.35, 7)[twist]  # latitude of each twist
-    tilt = rng.normal(size=7)[twist] * 0.25
+    base = np.linspace(-0.25, 1.55, 7)[twist]  # latitude of each twist
+    tilt = rng.normal(size=7)[twist] * 0.15
     turn = rng.uniform(0, 2 * np.pi, KNOT)[:, None] + np.linspace(0, 2.4, KNOT_SEGMENTS + 1)[None]
     place = rng.normal(size=(KNOT, 2)) * 0.5
     wind = 2.5 * turn + rng.uniform(-0.3, 0.3, (KNOT, 1))

@@ -2,12 +2,16 @@
 
 import colorsys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
+from render.people.limits import Pose
 from render.people.makehuman.catalog import Catalog
 from render.people.spec import AssetSpec, Colour, FabricSpec, GarmentSpec, rounded
 
+TIGHT_SKIRTS = ("female_elegantsuit01",)
+STRIDE = 35.0  # degrees that a thigh may turn in one
 ADULT = 0.55  # age from which the garments, made for adults, fit
 HAT_CHANCE = 0.12
 SHOES_CHANCE = 0.95
@@ -38,6 +42,13 @@ def sample_asset_outfit(
     return tuple(
         GarmentSpec("asset", {}, _fabric(rng, name, tags[name], hue), catalog.spec(name)) for name in names
     )
+
+
+def suits_pose(outfit: tuple[GarmentSpec, ...], pose: Pose) -> bool:
+    """Whether the outfit can be worn in a pose: a tight skirt follows the legs and splits when they part."""
+    tight = any(g.asset is not None and Path(g.asset.name).stem in TIGHT_SKIRTS for g in outfit)
+    turns = [np.linalg.norm(pose.get(f"upperleg01.{side}", (0.0, 0.0, 0.0))) for side in "LR"]
+    return not tight or float(max(turns)) < STRIDE
 
 
 def sample_asset_hair(

@@ -1,0 +1,10 @@
+"""Glasses."""
+
+from render.people.accessories.wearer import Wearer
+from render.people.spec import GarmentSpec
+from render.person import Surface
+
+
+def build_glasses(garment: GarmentSpec, wearer: Wearer) -> tuple[Surface, ...]:
+    """Not built yet."""
+    return ()
