@@ -135,9 +135,33 @@ def _rubber(nodes: Nodes, p: dict[str, Any]) -> None:
     nodes.surface(Base_Color=colour, Roughness=0.75, Specular_IOR_Level=0.35)
 
 
+def _gloss(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Metal (`metallic` 1) or plastic."""
+    scratched = nodes.noise(_object_coordinates(nodes), 900.0, 2.0)
+    nodes.surface(
+        Base_Color=tuple(p["colour"]),
+        Metallic=float(p["metallic"]),
+        Roughness=nodes.math("MULTIPLY_ADD", scratched, 0.1, float(p["roughness"]) - 0.05),
+        Specular_IOR_Level=0.5,
+    )
+
+
+def _lens(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Tinted glass: mostly see-through, with sharp reflections that grow towards grazing angles."""
+    facing = nodes.add("ShaderNodeLayerWeight", {"Blend": 0.25}).outputs["Fresnel"]
+    nodes.surface(
+        opacity=nodes.math("MULTIPLY_ADD", facing, 0.35, float(p["opacity"])),
+        Base_Color=tuple(p["colour"]),
+        Roughness=0.03,
+        Specular_IOR_Level=0.5,
+    )
+
+
 FABRICS: dict[str, Callable[[Nodes, dict[str, Any]], None]] = {
     "fabric": _fabric,
     "leather": _leather,
     "rubber": _rubber,
+    "gloss": _gloss,
+    "lens": _lens,
 }
 """Material kinds of clothes -> what fills their node trees; part of `render.materials.BUILDERS`."""

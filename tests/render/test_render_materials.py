@@ -8,8 +8,8 @@ bpy = pytest.importorskip("bpy")
 from render.materials import BUILDERS, build_material  # noqa: E402
 from render.people import build_person, sample_person  # noqa: E402
 from render.people.looks import fabric_material  # noqa: E402
-from render.people.spec import FabricSpec  # noqa: E402
 from render.people.palette import SCALES  # noqa: E402
+from render.people.spec import FabricSpec  # noqa: E402
 from render.person import Material  # noqa: E402
 from shards.errors import VitruvianError  # noqa: E402
 
