@@ -1,4 +1,4 @@
-"""Close-ups of a person with keypoints and their numbers drawn, for docs/keypoints.md and for the eye.
+"""Close-ups of a person with keypoints, their numbers and names drawn, for docs/keypoints.md and for the eye.
 
     python tools/keypoint_closeups.py [--views face eye ...] [--out docs/images] [--width 3840] [--samples 16]
 
@@ -28,9 +28,10 @@ from render.spec import CameraSpec, Placement, SampleSpec, StageSpec
 
 NAMES = keypoint_vocabulary(308).names
 LIGHT_SEED = 5
-LARGEST = 600_000  # bytes of a picture
+PANEL = 0.30  # width of a column of names / that of the picture
+LARGEST = 700_000  # bytes of a picture
 BODY = ("nose", "neck", "*_eye", "*_ear", "*shoulder", "*elbow", "*wrist", "*hip", "*knee", "*ankle", "*heel")
-LIDS = ("*lash_line", "*eyelid_line", "*crease_line", "*_of_?_eyebrow", "*_iris*", "*_pupil*")
+BROWS = ("*_of_?_eyebrow", "?_center_of_iris", "?_*_end_of_upper_lash_line")
 MOUTH = ("*_lip", "*mouth", "*cupid*")
 
 
@@ -50,9 +51,9 @@ class View:
 
 VIEWS = {
     "face": View(
-        (*LIDS, *MOUTH, "*nose*", "*nostril", "*glabella", "*chin", "*labiomental*"), (0, -1, 0), 1.15
+        (*BROWS, *MOUTH, "*nose*", "*nostril", "*glabella", "*chin", "*labiomental*"), (0, -1, 0), 1.15
     ),
-    "eye": View(("l_*_line", "*_of_l_eyebrow", "l_*iris*", "l_*pupil*"), (0.1, -1, 0), 0.7),
+    "eye": View(("l_*_line", "l_*iris*", "l_*pupil*"), (0.1, -1, 0), 0.7),
     "ear": View(
         ("l_*helix*", "l_*crus", "l_*tragus", "l_*concha", "l_*lobe", "l_*_22_15"), (1, -0.3, 0), 1.3
     ),
@@ -144,22 +145,55 @@ def keypoints_in(spec: SampleSpec, labels: object) -> np.ndarray:
 
 
 def annotated(picture: np.ndarray, points: np.ndarray, indices: list[int]) -> np.ndarray:
-    """The picture with a dot and the number of each chosen point."""
-    out, size = picture.copy(), picture.shape[1] / 3840
-    dot, font = max(2, round(8 * size)), 1.15 * size
-    for turn, index in enumerate(indices):
-        x, y, _, visibility = points[index]
-        at = (round(float(x)), round(float(y)))
-        colour = tuple(
-            int(c) for c in cv2.cvtColor(np.uint8([[[turn * 47 % 180, 190, 255]]]), cv2.COLOR_HSV2RGB)[0, 0]
-        )
-        cv2.circle(out, at, dot + max(1, round(3 * size)), (0, 0, 0), -1, cv2.LINE_AA)
-        cv2.circle(out, at, dot, colour, -1 if visibility == 2 else max(1, dot // 3), cv2.LINE_AA)
-        corner = (at[0] + dot + round(4 * size), at[1] - round(6 * size))
-        for thick, ink in ((5, (0, 0, 0)), (2, colour)):
-            width = max(1, round(thick * size))
-            cv2.putText(out, str(index), corner, cv2.FONT_HERSHEY_SIMPLEX, font, ink, width, cv2.LINE_AA)
+    """The picture between two columns of names, each joined to its point by a line of the point's colour."""
+    height, width = picture.shape[:2]
+    size = width / 3840
+    column = round(PANEL * width)
+    out = np.full((height, width + 2 * column, 3), 24, np.uint8)
+    out[:, column : column + width] = picture
+    middle = float(np.median(points[indices, 0]))
+    for left in (True, False):
+        side = sorted((i for i in indices if (points[i, 0] < middle) == left), key=lambda i: points[i, 1])
+        rows = _spread(points[side, 1], height, round(64 * size))
+        for index, row in zip(side, rows, strict=True):
+            _callout(out, points[index], index, row, left, column, size)
     return out
+
+
+def _spread(heights: np.ndarray, height: int, step: int) -> np.ndarray:
+    """Rows for labels in the order of their points: as near to them as `step` between rows allows."""
+    count = len(heights)
+    step = min(step, (height - 2 * step) // max(count, 1))
+    slack = np.maximum.accumulate(np.asarray(heights) - step * np.arange(count))
+    highest = height - step * count
+    return np.clip(slack, step, max(step, highest)) + step * np.arange(count)
+
+
+def _callout(
+    out: np.ndarray, point: np.ndarray, index: int, row: float, left: bool, column: int, size: float
+) -> None:
+    """One name, its line and its dot: filled when visible, a ring when hidden."""
+    colour = _colour(index)
+    at = (round(float(point[0])) + column, round(float(point[1])))
+    text = f"{index} {NAMES[index]}"
+    font, thick = 1.05 * size, max(1, round(2 * size))
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, thick)
+    gap = round(24 * size)
+    start = column - gap - wide if left else out.shape[1] - column + gap
+    cv2.putText(
+        out, text, (start, round(row) + high // 2), cv2.FONT_HERSHEY_SIMPLEX, font, colour, thick, cv2.LINE_AA
+    )
+    edge = (column - gap // 2 if left else out.shape[1] - column + gap // 2, round(row))
+    cv2.line(out, edge, at, colour, max(1, round(1.5 * size)), cv2.LINE_AA)
+    dot = max(2, round(8 * size))
+    cv2.circle(out, at, dot + max(1, round(3 * size)), (0, 0, 0), -1, cv2.LINE_AA)
+    cv2.circle(out, at, dot, colour, -1 if point[3] == 2 else max(1, dot // 3), cv2.LINE_AA)
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """A bright colour, far from that of the numbers beside it."""
+    red, green, blue = cv2.cvtColor(np.uint8([[[index * 47 % 180, 170, 255]]]), cv2.COLOR_HSV2RGB)[0, 0]
+    return int(red), int(green), int(blue)
 
 
 def _small_jpeg(picture: np.ndarray) -> bytes:

@@ -1,6 +1,6 @@
 """Brows and lashes as fine hairs on the posed skin, so that they follow expressions."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,8 +19,19 @@ BROW = ((0.0135, 0.7455), (0.024, 0.7500), (0.035, 0.7525), (0.047, 0.7510), (0.
 THICK = (0.0033, 0.0034, 0.0029, 0.0021, 0.0008)
 """Half its height there, metres."""
 HAIRS, SEGMENTS = 280, 3
-LASHES = {"1": (7, 1.15, 0.45), "2": (4, 0.75, -0.25)}
-"""Of the two rows of lash helpers: hairs per quad, length as a share of the helper's, curl upwards."""
+
+
+@dataclass(frozen=True)
+class Lash:
+    """Lashes of a lid. reach: length as a share of the helper's; curl: upwards, as a share of the length."""
+
+    hairs: int
+    reach: float
+    curl: float
+
+
+LASHES = {"1": Lash(75, 0.65, -0.05), "2": Lash(130, 1.3, 0.25)}
+"""By the helpers' numbers: the lower and the upper lid."""
 
 
 def build_brows(
@@ -91,25 +102,56 @@ def _lashes(
     model: BodyModel,
     rng: np.random.Generator,
 ) -> Bundle:
-    """Hairs that fan out along the quads of a lash helper, which starts at the lid, and curl."""
-    each, reach, curl = LASHES[lid]
-    corner = frame.local(posed[model.quads[f"helper-{side}-eyelashes-{lid}"]])
-    eye = frame.local(posed[np.unique(model.quads[f"helper-{side}-eye"])])
-    far = ((corner - (eye.min(0) + eye.max(0)) / 2) ** 2).sum(2)
-    order = np.argsort(far, axis=1, kind="stable")
-    near = np.take_along_axis(corner, order[:, :2, None], axis=1)
-    away = np.take_along_axis(corner, order[:, 2:, None], axis=1).mean(1) - near.mean(1)
-    along = np.tile((np.arange(each) + 0.5) / each, len(corner)) + rng.normal(size=each * len(corner)) * 0.05
-    quad = np.repeat(np.arange(len(corner)), each)
-    root = near[quad, 0] * (1 - along[:, None]) + near[quad, 1] * along[:, None]
-    out = away[quad] * (reach * rng.uniform(0.65, 1.1, len(root)))[:, None]
-    out += rng.normal(size=out.shape) * 0.0005
-    t = np.linspace(0, 1, SEGMENTS + 1)[None, :, None]
-    size = np.sqrt((out**2).sum(1))[:, None, None]
-    lift = np.array([0.0, 0.0, 1.0]) * curl * size * t**2
-    points = root[:, None] + out[:, None] * t + lift
-    count = len(root)
-    return Bundle(points, np.full(count, 0.00024), rng.normal(size=count) * 0.1, np.zeros(count))
+    """Hairs that run down the columns of a lash helper, from the lid's edge outwards, and curl."""
+    lash = LASHES[lid]
+    columns = frame.local(posed[_lash_grid(f"helper-{side}-eyelashes-{lid}")])
+    place = (np.arange(lash.hairs) + rng.uniform(0.1, 0.9, lash.hairs)) / lash.hairs * (columns.shape[1] - 1)
+    left = np.minimum(place.astype(int), columns.shape[1] - 2)
+    share = (place - left)[:, None]
+    curve = columns[:, left] * (1 - share) + columns[:, left + 1] * share  # (rows, hairs, 3)
+    root, edge = curve[0], curve[1]  # under the lid, and where it comes out in front of it
+    reach = (lash.reach * rng.uniform(0.75, 1.1, lash.hairs))[:, None]
+    half, tip = (edge + (at - edge) * reach for at in (0.4 * curve[2] + 0.6 * curve[3], curve[-1]))
+    tip = tip + rng.normal(size=tip.shape) * 0.0004
+    size = np.sqrt(((tip - edge) ** 2).sum(1))[:, None]
+    lift = np.array([0.0, 0.0, lash.curl]) * size
+    points = np.stack([root, edge, half + 0.3 * lift, tip + lift], axis=1)
+    width = np.full(lash.hairs, 0.00015)
+    return Bundle(points, width, rng.normal(size=lash.hairs) * 0.1, np.zeros(lash.hairs))
+
+
+@lru_cache(maxsize=4)
+def _lash_grid(group: str) -> Int32[np.ndarray, "rows columns"]:
+    """The vertices of a lash helper, a strip of quads, in rows from the lid's edge outwards."""
+    model = body_model()
+    quads = model.quads[group]
+    neighbours: dict[int, set[int]] = {}
+    for quad in quads.tolist():
+        for a, b in zip(quad, quad[1:] + quad[:1], strict=True):
+            neighbours.setdefault(a, set()).add(b)
+            neighbours.setdefault(b, set()).add(a)
+    corners = sorted(v for v, near in neighbours.items() if len(near) == 2)
+    sides = [_border(start, step, neighbours) for start in corners for step in sorted(neighbours[start])]
+    eye = model.template[np.unique(model.quads[f"helper-{group[7]}-eye"])].mean(0)
+    longest = max(len(side) for side in sides)
+    row = min(
+        (side for side in sides if len(side) == longest),
+        key=lambda side: (float(((model.template[side] - eye) ** 2).sum(1).mean()), side[0]),
+    )
+    rows, seen = [row], set(row)
+    while len(seen) < len(neighbours):
+        row = [next(n for n in sorted(neighbours[v]) if n not in seen) for v in row]
+        rows.append(row)
+        seen |= set(row)
+    return np.array(rows, dtype=np.int32)
+
+
+def _border(start: int, step: int, neighbours: dict[int, set[int]]) -> list[int]:
+    """Vertices along the border of a grid, from a corner to the next one."""
+    path = [start, step]
+    while len(neighbours[path[-1]]) > 2:
+        path.append(next(n for n in sorted(neighbours[path[-1]]) if len(neighbours[n]) < 4 and n != path[-2]))
+    return path
 
 
 @lru_cache(maxsize=1)
