@@ -15,7 +15,17 @@ from jaxtyping import Bool, Float64, Int32
 from scipy.spatial import cKDTree
 
 from render.people.body import BodyModel, Shape, Skeleton, body_model
-from render.people.mesh import boundary_edges, clip, compact, smooth, subdivide, unit, vertex_normals
+from render.people.mesh import (
+    boundary_edges,
+    clip,
+    compact,
+    scatter_add,
+    smooth,
+    snap,
+    subdivide,
+    unit,
+    vertex_normals,
+)
 
 Level = Float64[np.ndarray, " v"]
 Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
@@ -24,14 +34,15 @@ Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
 
 @dataclass(frozen=True)
 class Shell:
-    """A piece of cloth. template, rest: where it lies on the template and on this person unposed; posed: in
-    the world.
+    """A piece of cloth. template, bare, rest: where it lies on the template, on this person's unposed skin,
+    and as tailored; posed: in the world.
     """
 
     faces: Int32[np.ndarray, "f 3"]
     template: Float64[np.ndarray, "v 3"]
     arm: Float64[np.ndarray, " v"]
     weights: Float64[np.ndarray, "v b"]
+    bare: Float64[np.ndarray, "v 3"]
     rest: Float64[np.ndarray, "v 3"]
     posed: Float64[np.ndarray, "v 3"]
     edge: Float64[np.ndarray, " v"]  # metres from the nearest cut, measured on the template
@@ -78,7 +89,7 @@ def helper_shell(group: str, shape: Shape, refine: int) -> tuple[Shell, Int32[np
 
 def _unpack(columns: Float64[np.ndarray, "v c"], faces: Int32[np.ndarray, "f 3"], edge: Level) -> Shell:
     template, rest, arm, weights = columns[:, :3], columns[:, 3:6], columns[:, 6], columns[:, 7:]
-    return Shell(faces, template, arm, weights, rest, rest.copy(), edge)
+    return Shell(faces, template, arm, weights, rest, rest.copy(), rest.copy(), edge)
 
 
 def cut_shell(shell: Shell, level: Level) -> Shell:
@@ -88,6 +99,8 @@ def cut_shell(shell: Shell, level: Level) -> Shell:
     columns = np.concatenate(
         [shell.template, shell.rest, shell.arm[:, None], shell.weights, level[:, None]], axis=1
     )
+    columns, level = snap(columns, shell.faces, level)
+    columns[:, -1] = level
     columns, faces = clip(columns, shell.faces, level)
     return _unpack(columns[:, :-1], faces, np.maximum(columns[:, -1], 0.0))
 
@@ -101,6 +114,7 @@ def drop_hidden(shell: Shell, hidden: Bool[np.ndarray, " v"]) -> Shell:
         shell.template[used],
         shell.arm[used],
         shell.weights[used],
+        shell.bare[used],
         shell.rest[used],
         shell.posed[used],
         shell.edge[used],
@@ -141,6 +155,23 @@ def push_out(
         if turn < rounds - 1:
             move = np.maximum(1.0, 1.0) * smooth(move, faces, 2, 0.5)
         points = points + move
+    return points
+
+
+def even_edges(
+    points: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], steps: int
+) -> Float64[np.ndarray, "v 3"]:
+    """Smooths open edges along themselves: draping leaves hems less even than a needle does."""
+    edges = boundary_edges(faces)
+    if not len(edges):
+        return points
+    before, after = edges[:, 0], edges[:, 1]
+    degree = np.bincount(edges.reshape(-1), minlength=len(points))
+    along = (degree == 2)[:, None]
+    source, target = np.concatenate([before, after]), np.concatenate([after, before])
+    for _ in range(steps):
+        mean = scatter_add(source, points[target], len(points)) / np.maximum(degree, 1)[:, None]
+        points = np.where(along, 0.5 * points + 0.5 * mean, points)
     return points
 
 

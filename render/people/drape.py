@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Float64, Int32, Int64
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from render.people.mesh import neighbours
+from render.people.mesh import neighbours, vertex_normals
 
 GRAVITY = 0.0007  # metres per step, downwards
 STEPS, INNER = 18, 3
 DAMPING = 0.75  # of the movement, carried from step to step
 REACH = 0.09  # metres; solids farther away do not push
+NEAREST, SAME_WAY = 4, -0.2  # solid points looked at; least cosine between the cloth's normal and theirs
 Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
 """A surface to stay off: points and their outward normals."""
 
@@ -73,7 +74,7 @@ def drape(
     solid, outward = np.concatenate([p for p, _ in under]), np.concatenate([n for _, n in under])
     tree = cKDTree(solid)
     free, held = (1.0 - hold)[:, None], hold[:, None]
-    points, before, nearest = start, start, np.zeros(len(start), dtype=np.int64)
+    points, before, nearest = start, start, np.full(len(start), -1)
     for step in range(STEPS):
         moved = np.clip(points - before, -0.012, 0.012) * (DAMPING * free)
         before = points
@@ -82,15 +83,15 @@ def drape(
             points = points + free * _tension(points, rest, net)
         points = points + held * (start - points)
         if step % 3 == 0:
-            _, nearest = tree.query(points)
-        push = _push(points, solid[nearest], outward[nearest], feel.margin)
+            nearest = _facing(tree, outward, points, faces)
+        push = _push(points, solid, outward, nearest, feel.margin)
         points = points + push
         stuck = (push * push).sum(1) > 0
         before = np.where(stuck[:, None], points - 0.2 * (points - before - push), before)
     points = _relaxed(points, net, feel.stiffness)
     for _ in range(2):
-        _, nearest = tree.query(points)
-        points = points + _push(points, solid[nearest], outward[nearest], feel.margin * 0.8)
+        nearest = _facing(tree, outward, points, faces)
+        points = points + _push(points, solid, outward, nearest, feel.margin * 0.8)
     return points
 
 
@@ -110,18 +111,38 @@ def _tension(
     return np.asarray(net.pull @ (amount[:, None] * step))
 
 
+def _facing(
+    tree: cKDTree,
+    outward: Float64[np.ndarray, "s 3"],
+    points: Float64[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+) -> Int64[np.ndarray, " v"]:
+    """Of each point the nearest solid point that looks the way the cloth does there, -1 for none.
+
+    Between two thighs, or an arm and the trunk, the nearest point alone may belong to the other limb, and
+    would push the cloth the wrong way.
+    """
+    normals = vertex_normals(points, faces)
+    distance, near = tree.query(points, k=NEAREST, distance_upper_bound=REACH)
+    known = np.isfinite(distance)
+    near = np.where(known, near, 0)
+    agrees = known & ((outward[near] * normals[:, None]).sum(2) > SAME_WAY)
+    first = near[np.arange(len(points)), np.argmax(agrees, axis=1)]
+    return np.where(agrees.any(1), first, -1).astype(np.int64)
+
+
 def _push(
     points: Float64[np.ndarray, "v 3"],
-    solid: Float64[np.ndarray, "v 3"],
-    outward: Float64[np.ndarray, "v 3"],
+    solid: Float64[np.ndarray, "s 3"],
+    outward: Float64[np.ndarray, "s 3"],
+    nearest: Int64[np.ndarray, " v"],
     margin: float,
 ) -> Float64[np.ndarray, "v 3"]:
     """What brings points to `margin` above the tangent planes of their nearest solid points."""
-    away = points - solid
-    gap = (away * outward).sum(1)
-    near = (away * away).sum(1) < REACH * REACH
-    lack = np.where(near, np.clip(margin - gap, 0.0, 0.03), 0.0)
-    return np.asarray(lack[:, None] * outward)
+    normal = outward[nearest]
+    gap = ((points - solid[nearest]) * normal).sum(1)
+    lack = np.where(nearest >= 0, np.clip(margin - gap, 0.0, 0.03), 0.0)
+    return np.asarray(lack[:, None] * normal)
 
 
 def _relaxed(points: Float64[np.ndarray, "v 3"], net: _Net, stiffness: float) -> Float64[np.ndarray, "v 3"]:

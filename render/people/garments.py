@@ -19,6 +19,7 @@ from render.people.cloth import (
     body_solid,
     cut_shell,
     drop_hidden,
+    even_edges,
     helper_shell,
     pose_shell,
     push_out,
@@ -52,7 +53,8 @@ from render.people.trimmings import MARKS, trimmings
 from render.person import Surface
 
 HIDDEN_DEPTH = 0.022  # skin this far inside a garment's cut is removed, metres
-SKIRT_DEPTH = 0.10  # under skirts, whose hems do not stay where the legs' template puts them
+SKIRT_DEPTH = 0.25  # under skirts, which show far up when sitting
+BLOUSE = 0.03  # above a waistband, over which a tucked top comes away from the body, metres
 TOE_Z = -0.735  # template height below which tights are socks
 
 
@@ -143,7 +145,9 @@ def dress(
     for index, garment in enumerate(cloths):
         for piece in STYLES[garment.kind]:
             shell, bones = _cut_and_shaped(garment, piece, shape)
-            shell = _fit(pose_shell(shell, bones, skeleton), garment, piece, under)
+            tuck = _tuck(shell, piece, cloths[index + 1 :])
+            shell = _tucked(shell, tuck, piece)
+            shell = _fit(pose_shell(shell, bones, skeleton), garment, piece, under, tuck)
             under.append((shell.posed, shell.normals()))
             buried = _buried(shell, cloths[index + 1 :])
             if piece.part == "Sock" or garment.kind == "tights":
@@ -196,7 +200,26 @@ def _cut_and_shaped(
     return tight_shape(shell, piece.offset), bones
 
 
-def _fit(shell: Shell, garment: GarmentSpec, piece: Piece, under: list[Solid]) -> Shell:
+def _tuck(shell: Shell, piece: Piece, over: list[GarmentSpec]) -> Field:
+    """How much of a top is held against the body by trousers or a skirt over it, 0..1."""
+    tuck = np.zeros(len(shell.arm))
+    for garment in over if piece.fit == "upper" else []:
+        for outer in STYLES[garment.kind]:
+            if outer.part == "Lower_Clothing":
+                depth = level(outer.edges, shell.template, shell.arm, garment.cut)
+                tuck = np.maximum(tuck, np.clip(1.0 + depth / BLOUSE, 0.0, 1.0))
+    return tuck
+
+
+def _tucked(shell: Shell, tuck: Field, piece: Piece) -> Shell:
+    """The shell with what is tucked in lying on the body, and blousing above."""
+    if not tuck.any():
+        return shell
+    flat = shell.bare + piece.offset * vertex_normals(shell.bare, shell.faces)
+    return replace(shell, rest=shell.rest + tuck[:, None] * (flat - shell.rest))
+
+
+def _fit(shell: Shell, garment: GarmentSpec, piece: Piece, under: list[Solid], tuck: Field) -> Shell:
     """Posed cloth: draped over everything below it; what is tight just lies on it."""
     if not len(shell.faces):
         return shell
@@ -209,9 +232,9 @@ def _fit(shell: Shell, garment: GarmentSpec, piece: Piece, under: list[Solid]) -
     field = waves(shell.rest * np.array([1.0, 1.0, 0.55]), int(garment.cut["seed"]), (0.16, 0.1, 0.07))
     posed = posed + normals * (0.003 * field * np.clip(shell.edge / 0.02, 0.1, 1))[:, None]
     feel = Feel(piece.offset * 0.8, piece.stretch, piece.stiffness)
-    return replace(
-        shell, posed=drape(posed, shell.rest, shell.faces, _hold(shell, garment, piece), under, feel)
-    )
+    hold = np.maximum(_hold(shell, garment, piece), 0.9 * tuck)
+    draped = drape(posed, shell.rest, shell.faces, hold, under, feel)
+    return replace(shell, posed=even_edges(draped, shell.faces, 5))
 
 
 def _hold(shell: Shell, garment: GarmentSpec, piece: Piece) -> Field:

@@ -100,24 +100,54 @@ def subdivide(
     )
 
 
+def snap(
+    values: Float64[np.ndarray, "v c"], faces: Faces, level: Float64[np.ndarray, " v"], reach: float = 0.4
+) -> tuple[Float64[np.ndarray, "v c"], Float64[np.ndarray, " v"]]:
+    """Moves vertices that a cut at level 0 would pass closely onto it, so that `clip` leaves no slivers.
+
+    A vertex moves along the edge whose crossing is nearest, when that is less than `reach` (0..0.5) of the
+    edge away. Returns values and levels; those of moved vertices are exactly 0.
+    """
+    half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    both = np.concatenate([half, half[:, ::-1]])
+    crossing = both[level[both[:, 0]] * level[both[:, 1]] < 0]
+    share = level[crossing[:, 0]] / (level[crossing[:, 0]] - level[crossing[:, 1]])
+    near = share < reach
+    crossing, share = crossing[near], share[near]
+    order = np.lexsort((crossing[:, 1], share, crossing[:, 0]))
+    moved, first = np.unique(crossing[order, 0], return_index=True)
+    chosen = order[first]
+    t, to = share[chosen, None], crossing[chosen, 1]
+    out, levels = values.copy(), level.copy()
+    out[moved] = values[moved] * (1 - t) + values[to] * t
+    levels[moved] = 0.0
+    return out, levels
+
+
 def clip(
     values: Float64[np.ndarray, "v c"], faces: Faces, level: Float64[np.ndarray, " v"]
 ) -> tuple[Float64[np.ndarray, "w c"], Int32[np.ndarray, "g 3"]]:
     """The part of a mesh where `level` > 0, cut at 0 (marching triangles); values are interpolated."""
-    level = np.where(np.abs(level) < 1e-9, 1e-9, level)
-    inside = level[faces] > 0
-    total = inside.sum(1)
-    pieces, count = [faces[total == 3].astype(np.int64)], len(values)
-    one, two = _turned(faces[total == 1], inside[total == 1]), _turned(faces[total == 2], ~inside[total == 2])
-    cuts = np.concatenate([one[:, [0, 1]], one[:, [0, 2]], two[:, [0, 1]], two[:, [0, 2]]])
+    level = np.where(np.abs(level) < 1e-9, 0.0, level)
+    sign = np.sign(level)[faces]
+    inside, total, out = sign > 0, (sign > 0).sum(1), (sign < 0).sum(1)
+    pieces, count = [faces[(total > 0) & (out == 0)].astype(np.int64)], len(values)
+    one = _turned(faces[(total == 1) & (out == 2)], inside[(total == 1) & (out == 2)])
+    two = _turned(faces[(total == 2) & (out == 1)], ~inside[(total == 2) & (out == 1)])
+    on = (total == 1) & (out == 1)  # and a corner on the cut itself
+    through = _turned(faces[on], sign[on] == 0)
+    cuts = np.concatenate([one[:, [0, 1]], one[:, [0, 2]], two[:, [0, 1]], two[:, [0, 2]], through[:, 1:]])
     code, inverse = np.unique(np.sort(cuts, axis=1) @ np.array([count, 1]), return_inverse=True)
     p, q = code // count, code % count
     t = (level[p] / (level[p] - level[q]))[:, None]
-    corner = np.split(count + inverse, np.cumsum([len(one), len(one), len(two)]))
+    corner = np.split(count + inverse, np.cumsum([len(one), len(one), len(two), len(two)]))
+    first = level[through[:, 1]] > 0
     pieces += [
         np.stack([one[:, 0], corner[0], corner[1]], axis=1),
         np.stack([corner[2], two[:, 1], two[:, 2]], axis=1),
         np.stack([corner[2], two[:, 2], corner[3]], axis=1),
+        np.stack([through[:, 0], through[:, 1], corner[4]], axis=1)[first],
+        np.stack([through[:, 0], corner[4], through[:, 2]], axis=1)[~first],
     ]
     made = np.concatenate([values, values[p] * (1 - t) + values[q] * t])
     used, kept = compact(np.concatenate(pieces).astype(np.int32), len(made))

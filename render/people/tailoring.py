@@ -20,8 +20,9 @@ def upper_shape(shell: Shell, cut: Cut, offset: float, slack: float) -> Shell:
     """A top: off the skin, sleeves as tubes, the trunk hanging from chest, belly and seat."""
     ease = cut.get("ease", 0.0)
     normals = vertex_normals(shell.rest, shell.faces)
-    sleeve = np.clip(along_arm(shell.template), 0, 2) / 2 * shell.arm
-    rest = shell.rest + normals * (offset + slack * ease * (0.25 + 0.6 * sleeve))[:, None]
+    sleeve = np.clip(along_arm(shell.template), 0, 2) / 2
+    loose = 0.25 + 0.6 * np.sin(np.pi * np.clip(sleeve, 0, 1)) * shell.arm  # at the elbow, not at the cuff
+    rest = shell.rest + normals * (offset + slack * ease * loose)[:, None]
     rest = _hung(rest, shell, ease, offset + 0.5 * slack * ease)
     return replace(shell, rest=smooth(rest, shell.faces, 6, np.where(shell.edge > 0.004, 0.5, 0.2)))
 

@@ -1,21 +1,23 @@
 """Skin seen through clothes, counted with rays: the share that has no business to be seen."""
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from render.person import Person
 
 DIRECTIONS = 8  # around the vertical, every second one from 25 degrees above
 SPACING = 0.006  # metres between rays
 INSIDE = 0.02  # metres that skin has to lie inside a cut before seeing it is a fault: openings show some
+BEHIND = 0.05  # metres behind such skin in which the outside of cloth says that the skin is through it
 CLOTH = frozenset({"Upper_Clothing", "Lower_Clothing"})
 
 
 def skin_through(person: Person) -> float:
-    """Of the pixels that show a garment, the share that shows instead skin well inside the garment's cut.
+    """Of the pixels that show a garment or skin through one, the share that shows skin.
 
-    The body's surface says how deep each vertex lies inside what is worn (`covered`, metres). The greater of
-    that share over the whole person; 0 for who wears nothing.
+    Skin is through a garment when it lies well inside the cut of what is worn (`covered`, metres, an
+    attribute of the body's surface) and the ray that meets it meets the outside of cloth right behind it:
+    legs seen through the opening of a skirt are not. 0 for who wears nothing.
     """
     import trimesh
 
@@ -28,11 +30,18 @@ def skin_through(person: Person) -> float:
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     cloth = skin = 0
     for turn in range(DIRECTIONS):
-        first = mesh.ray.intersects_first(*_rays(vertices, turn))
-        seen: Int64[np.ndarray, " n"] = first[first >= 0]
-        cloth += int(garment[seen].sum())
-        skin += int(buried[seen].sum())
-    return skin / cloth if cloth else 0.0
+        origins, ahead = _rays(vertices, turn)
+        at, _, first = mesh.ray.intersects_location(origins, ahead, multiple_hits=False)
+        cloth += int(garment[first].sum())
+        at = at[buried[first]]
+        if not len(at):
+            continue
+        along = ahead[: len(at)]
+        behind, ray, second = mesh.ray.intersects_location(at + 1e-5 * along, along, multiple_hits=False)
+        near = ((behind - at[ray]) * along[ray]).sum(1) < BEHIND
+        outside = (mesh.face_normals[second] * along[ray]).sum(1) < 0
+        skin += int((near & outside & garment[second]).sum())
+    return skin / (cloth + skin) if cloth else 0.0
 
 
 def _cloth_ids(person: Person) -> list[int]:

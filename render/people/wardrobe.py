@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from render.people.limits import Pose
 from render.people.palette import choice, sample_fabric
 from render.people.spec import GarmentSpec, rounded
 
@@ -84,11 +85,12 @@ EVERYONE: dict[str, float] = {
     "tights under skirts": 0.35,
     "tucked": 0.35,
 }
+STRIDE = 40.0  # degrees that a thigh may turn in a skirt without tights
 HEADWEAR = ("cap", "beanie", "hat", "headscarf")
 COLLARED = ("shirt", "polo")
 
 _TOP = {"sleeve": (0.45, 0.85), "neck": (0.1, 0.8), "ease": (0.1, 1.0), "hem": (-0.02, 0.05)}
-_LONG = {"sleeve": (1.84, 1.98), "neck": (0.05, 0.4), "ease": (0.3, 1.0), "hem": (-0.02, 0.05)}
+_LONG = {"sleeve": (1.92, 2.03), "neck": (0.05, 0.4), "ease": (0.3, 1.0), "hem": (-0.02, 0.05)}
 _LEGS = {"leg": (1.84, 1.96), "waist": (0.105, 0.15), "ease": (0.1, 0.9), "flare": (0.0, 0.6)}
 CUTS: dict[str, dict[str, tuple[float, float]]] = {
     "tshirt": _TOP,
@@ -168,12 +170,26 @@ def sample_outfit(rng: np.random.Generator, phenotype: Mapping[str, float]) -> t
     bare_legged = bool({"dress", "skirt"} & set(kinds))
     if bare_legged and rng.random() < EVERYONE["tights under skirts"] and shoes not in ("sandal", "barefoot"):
         kinds.insert(0, "tights")
-    elif shoes not in ("sandal", "barefoot", "pump") and rng.random() < EVERYONE["socks"]:
+    elif bare_legged:
+        kinds.insert(0, "briefs")
+    sockless = "tights" in kinds or shoes in ("sandal", "barefoot", "pump")
+    if not sockless and rng.random() < EVERYONE["socks"]:
         kinds.insert(0, "socks")
     if shoes != "barefoot":
         kinds.append(shoes)
     kinds += _accessories(rng, theme, kinds, female, elder, child)
     return tuple(_garment(rng, kind, kinds) for kind in kinds)
+
+
+def suit_to_pose(
+    rng: np.random.Generator, garments: tuple[GarmentSpec, ...], pose: Pose
+) -> tuple[GarmentSpec, ...]:
+    """The outfit for a pose: who sits, squats or strides in a skirt wears tights under it."""
+    turned = max(float(np.linalg.norm(pose.get(f"upperleg01.{side}", (0.0, 0.0, 0.0)))) for side in "LR")
+    if turned < STRIDE or not any(g.kind == "briefs" for g in garments):
+        return garments
+    kept = [g for g in garments if g.kind not in ("briefs", "socks")]
+    return (_garment(rng, "tights", [g.kind for g in kept]), *kept)
 
 
 def _trunk(rng: np.random.Generator, theme: str, female: bool, child: bool) -> list[str]:
@@ -251,7 +267,7 @@ def _garment(rng: np.random.Generator, kind: str, worn: list[str]) -> GarmentSpe
         cut |= {"hem": 0.10, "waist": 0.125}
         cut["sleeve"] = 0.0 if cut["sleeve"] < 0.25 else cut["sleeve"]
     if kind == "coat":
-        cut |= {"hem": 0.0, "waist": 0.03}
+        cut |= {"hem": 0.10, "waist": 0.13}
     if kind == "tank" and drawn[0] < 0.15 and "skirt" not in worn:
         cut["hem"] = rounded(0.16 + 0.05 * drawn[1])
     if kind == "socks" and drawn[0] < 0.15:
