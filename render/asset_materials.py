@@ -36,7 +36,7 @@ def published(asset: str, sha256: str) -> Textures:
     if sha256 not in _PUBLISHED:
         raise VitruvianError(
             f"textures of asset {asset} ({sha256[:12]}): expected to be found before the material is built; "
-            "got none: build the person in this process, with the asset folder named (--assets)"
+            "got none: build the person in this process, with the asset folder named (--asset-folder)"
         )
     return _PUBLISHED[sha256]
 

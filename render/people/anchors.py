@@ -110,7 +110,7 @@ def outwards(points: Points, faces: Int32[np.ndarray, "f 3"]) -> Int32[np.ndarra
 
 def tube(
     path: Points, radius: Float64[np.ndarray, " n"] | float, sides: int = 8, *, closed: bool = False
-) -> tuple[Points, Int32[np.ndarray, "f 3"]]:
+) -> tuple[Float64[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
     """A round tube along a path; open ones end in points."""
     around = np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0)
     if not closed:
@@ -129,9 +129,21 @@ def tube(
         points = rings[:-1].reshape(-1, 3)
         faces = grid_faces(len(rings), sides, True) % len(points)
         return points, outwards(points, faces.astype(np.int32))
-    rings = np.concatenate([path[:1, None] + 0 * ring[:1], rings, path[-1:, None] + 0 * ring[:1]])
-    points = rings.reshape(-1, 3)
-    return points, outwards(points, grid_faces(len(rings), sides, True))
+    return capped(rings)
+
+
+def capped(
+    rings: Float64[np.ndarray, "n k 3"],
+) -> tuple[Float64[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
+    """The closed surface through rings of points, with a fan to the middle of each end."""
+    rows, columns = rings.shape[:2]
+    points = np.concatenate([rings.reshape(-1, 3), rings[[0, -1]].mean(1)])
+    column = np.arange(columns)
+    after, last = (column + 1) % columns, (rows - 1) * columns
+    start, end = (np.full(columns, rows * columns + i) for i in range(2))
+    fans = [np.stack([start, after, column], axis=1), np.stack([end, last + column, last + after], axis=1)]
+    faces = np.concatenate([grid_faces(rows, columns, True), *fans]).astype(np.int32)
+    return points, outwards(points, faces)
 
 
 def _across(along: Points) -> Float64[np.ndarray, " 3"]:
@@ -142,22 +154,13 @@ def _across(along: Points) -> Float64[np.ndarray, " 3"]:
 
 def slab(
     left: Points, right: Points, outward: Points, thickness: float, columns: int = 5
-) -> tuple[Points, Int32[np.ndarray, "f 3"]]:
+) -> tuple[Float64[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
     """A band between two curves with rounded edges: straps, belts, ties. outward: where its face looks."""
     t = np.linspace(0, 1, columns)
     lift = thickness * (1 - np.abs(2 * t - 1) ** 4) + 0.15 * thickness
     top = left[:, None] * (1 - t)[:, None] + right[:, None] * t[:, None] + outward[:, None] * lift[:, None]
     ring = np.concatenate([top, right[:, None], left[:, None]], axis=1)
-    ring = np.concatenate(
-        [
-            ring[:1].mean(1, keepdims=True) + 0 * ring[:1],
-            ring,
-            ring[-1:].mean(1, keepdims=True) + 0 * ring[:1],
-        ]
-    )
-    points = ring.reshape(-1, 3)
-    faces = grid_faces(len(ring), columns + 2, True)
-    return points, outwards(points, faces)
+    return capped(ring)
 
 
 def solid_surface(

@@ -40,7 +40,7 @@ def build_brows(
     """The surfaces `brows` and `lashes`, both parts of the face."""
     frame = head_frame(posed, skeleton, model)
     rng = np.random.default_rng(hair.seed + 17)
-    own = replace(hair, tips=0.0)
+    own = replace(hair, tips=0.0, colour=_undyed(hair.colour))
     brows = join([_brow(side, hair, posed, frame, model, rng) for side in (1.0, -1.0)], SEGMENTS)
     lashes = join([_lashes(s, lid, posed, frame, model, rng) for s in "lr" for lid in LASHES], SEGMENTS)
     dark = replace(own, colour=_darker(hair.colour), grey=0.0)
@@ -48,6 +48,12 @@ def build_brows(
         ribbons(brows, frame, own, "brows", "Face_Neck", rng),
         ribbons(lashes, frame, dark, "lashes", "Face_Neck", rng),
     )
+
+
+def _undyed(colour: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Brows keep their brown under hair dyed in a colour that does not grow."""
+    red, green, blue = colour
+    return colour if red >= green >= 0.8 * blue else (0.045, 0.028, 0.018)
 
 
 def _darker(colour: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -341,7 +341,7 @@ def test_cloth_stays_on_the_body() -> None:
 @real
 def test_without_the_folder_the_error_says_so() -> None:
     spec = someone(1, catalog().names("garments")[:1])
-    with pytest.raises(VitruvianError, match="--assets"):
+    with pytest.raises(VitruvianError, match="--asset-folder"):
         build_person(spec)
     wrong = replace(
         spec.garments[0], asset=replace(catalog().spec(catalog().names("hats")[0]), sha256="0" * 64)
@@ -483,5 +483,5 @@ def test_a_photograph_is_the_skin(painted: Path) -> None:
     person = build_person(replace(spec, skin=replace(spec.skin, photo=photo)), opened)
     body = next(s for s in person.surfaces if s.name == "body")
     assert body.material.kind == "photo_skin" and body.material.params["sha256"] == photo.sha256
-    with pytest.raises(VitruvianError, match="--assets"):
+    with pytest.raises(VitruvianError, match="--asset-folder"):
         build_person(replace(spec, skin=replace(spec.skin, photo=photo)))

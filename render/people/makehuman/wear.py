@@ -57,7 +57,7 @@ def find_asset(asset: AssetSpec, catalog: Catalog | None) -> AssetFiles:
     if catalog is None:
         raise VitruvianError(
             f"asset {asset.name}: expected an asset folder, for the person wears or is made of it; got none: "
-            "name the folder (--assets)"
+            "name the folder (--asset-folder)"
         )
     return catalog.find(asset)
 
