@@ -64,7 +64,7 @@ def _body_surface(
     model: BodyModel,
     catalog: Catalog | None,
 ) -> Surface:
-    """Bare skin: what clothes hide is gone, what lies just inside their openings is drawn in by 3 mm."""
+    """Bare skin: what clothes hide is gone, what lies just inside their openings is drawn in."""
     everything = model.faces("body")
     used, local = compact(everything, len(posed))
     normals = np.zeros_like(posed)
@@ -72,7 +72,10 @@ def _body_surface(
     kept = ~clothes.hidden[everything].all(1)
     faces = everything[kept]
     used, local = compact(faces, len(posed))
-    vertices = posed[used] - 0.003 * np.where(clothes.tucked, 1.0, 0.0)[used, None] * normals[used]
+    vertices = posed[used] - clothes.sunk[used, None] * normals[used]
+    masks = dict(skin_masks(spec.hair, model))
+    if not any(garment.asset for garment in spec.garments):
+        masks["covered"] = clothes.depth
     return Surface(
         name="body",
         vertices=vertices,
@@ -83,6 +86,5 @@ def _body_surface(
         material=photo_material(spec.skin, find_asset(spec.skin.photo, catalog))
         if spec.skin.photo
         else skin_material(spec.skin, spec.hair),
-        attributes={name: mask[used] for name, mask in skin_masks(spec.hair, model).items()}
-        | {"covered": clothes.covered[used]},
+        attributes={name: mask[used] for name, mask in masks.items()},
     )

@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from render.people.mesh import neighbours, vertex_normals
+from render.people.mesh import neighbours, smooth, vertex_normals
 
 GRAVITY = 0.0007  # metres per step, downwards
 STEPS, INNER = 18, 3
 DAMPING = 0.75  # of the movement, carried from step to step
 REACH = 0.09  # metres; solids farther away do not push
-NEAREST, SAME_WAY = 4, -0.2  # solid points looked at; least cosine between the cloth's normal and theirs
+NEAREST, SAME_WAY = 6, -0.2  # solid points looked at; least cosine between the cloth's normal and theirs
+CLEAR, THICK, BESIDE = (
+    0.002,
+    0.05,
+    0.012,
+)  # metres kept from what presses on cloth; deeper in it is a mistake; how far aside it presses
 Solid = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_ 3"]]
 """A surface to stay off: points and their outward normals."""
 
@@ -74,7 +79,8 @@ def drape(
     solid, outward = np.concatenate([p for p, _ in under]), np.concatenate([n for _, n in under])
     tree = cKDTree(solid)
     free, held = (1.0 - hold)[:, None], hold[:, None]
-    points, before, nearest = start, start, np.full(len(start), -1)
+    points, before = start, start
+    contacts = _contacts(tree, outward, points, faces)
     for step in range(STEPS):
         moved = np.clip(points - before, -0.012, 0.012) * (DAMPING * free)
         before = points
@@ -82,17 +88,40 @@ def drape(
         for _ in range(INNER):
             points = points + free * _tension(points, rest, net)
         points = points + held * (start - points)
-        if step % 3 == 0:
-            nearest = _facing(tree, outward, points, faces)
-        push = _push(points, solid, outward, nearest, feel.margin)
+        if step and step % 3 == 0:
+            contacts = _contacts(tree, outward, points, faces)
+        push = _push(points, solid, outward, contacts, feel.margin)
         points = points + push
         stuck = (push * push).sum(1) > 0
         before = np.where(stuck[:, None], points - 0.2 * (points - before - push), before)
     points = _relaxed(points, net, feel.stiffness)
     for _ in range(2):
-        nearest = _facing(tree, outward, points, faces)
-        points = points + _push(points, solid, outward, nearest, feel.margin * 0.8)
+        contacts = _contacts(tree, outward, points, faces)
+        points = points + _push(points, solid, outward, contacts, feel.margin * 0.8)
     return points
+
+
+def pressed(
+    points: Float64[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+    where: Bool[np.ndarray, " v"],
+    limbs: Float64[np.ndarray, "n 3"],
+) -> Float64[np.ndarray, "v 3"]:
+    """Cloth pressed in by what lies on it from outside, as hands do: below all points of `limbs` beside it.
+
+    where: cloth that may be; a sleeve is not pressed in by its own arm.
+    """
+    if not where.any():
+        return points
+    normals = vertex_normals(points, faces)
+    distance, near = cKDTree(limbs).query(points, k=NEAREST, distance_upper_bound=THICK)
+    known = np.isfinite(distance) & where[:, None]
+    step = limbs[np.where(known, near, 0)] - points[:, None]
+    height = (step * normals[:, None]).sum(2)
+    beside = known & ((step * step).sum(2) - height * height < BESIDE * BESIDE)
+    deep = np.where(beside, np.clip(CLEAR - height, 0.0, None), 0.0).max(1)
+    dent = np.maximum(deep, smooth(deep[:, None], faces, 2)[:, 0])
+    return np.asarray(points - dent[:, None] * normals)
 
 
 def _lengths(points: Float64[np.ndarray, "v 3"], net: _Net) -> Float64[np.ndarray, " e"]:
@@ -111,38 +140,51 @@ def _tension(
     return np.asarray(net.pull @ (amount[:, None] * step))
 
 
-def _facing(
+Contacts = tuple[Int64[np.ndarray, " v"], Int64[np.ndarray, " v"]]
+"""Per cloth point, what it lies on and what presses on it: solid points, -1 for none."""
+
+
+def _contacts(
     tree: cKDTree,
     outward: Float64[np.ndarray, "s 3"],
     points: Float64[np.ndarray, "v 3"],
     faces: Int32[np.ndarray, "f 3"],
-) -> Int64[np.ndarray, " v"]:
-    """Of each point the nearest solid point that looks the way the cloth does there, -1 for none.
+) -> Contacts:
+    """The nearest solid points that look the way the cloth does there, and those that look at it.
 
     Between two thighs, or an arm and the trunk, the nearest point alone may belong to the other limb, and
-    would push the cloth the wrong way.
+    would push the cloth to the wrong side.
     """
     normals = vertex_normals(points, faces)
     distance, near = tree.query(points, k=NEAREST, distance_upper_bound=REACH)
     known = np.isfinite(distance)
     near = np.where(known, near, 0)
-    agrees = known & ((outward[near] * normals[:, None]).sum(2) > SAME_WAY)
-    first = near[np.arange(len(points)), np.argmax(agrees, axis=1)]
-    return np.where(agrees.any(1), first, -1).astype(np.int64)
+    agrees = (outward[near] * normals[:, None]).sum(2) > SAME_WAY
+    rows = np.arange(len(points))
+    on, against = (
+        np.where(which.any(1), near[rows, np.argmax(which, axis=1)], -1).astype(np.int64)
+        for which in (known & agrees, known & ~agrees)
+    )
+    return on, against
 
 
 def _push(
     points: Float64[np.ndarray, "v 3"],
     solid: Float64[np.ndarray, "s 3"],
     outward: Float64[np.ndarray, "s 3"],
-    nearest: Int64[np.ndarray, " v"],
+    contacts: Contacts,
     margin: float,
 ) -> Float64[np.ndarray, "v 3"]:
-    """What brings points to `margin` above the tangent planes of their nearest solid points."""
-    normal = outward[nearest]
-    gap = ((points - solid[nearest]) * normal).sum(1)
-    lack = np.where(nearest >= 0, np.clip(margin - gap, 0.0, 0.03), 0.0)
-    return np.asarray(lack[:, None] * normal)
+    """What brings points to `margin` above the tangent planes of what they lie on, and out of what presses on
+    them.
+    """
+    on, against = contacts
+    gap = ((points - solid[on]) * outward[on]).sum(1)
+    lack = np.where(on >= 0, np.clip(margin - gap, 0.0, 0.03), 0.0)
+    depth = -((points - solid[against]) * outward[against]).sum(1)
+    pressed = (against >= 0) & (depth > -CLEAR) & (depth < THICK)
+    give = np.where(pressed, np.clip(depth + CLEAR, 0.0, 0.03), 0.0)
+    return np.asarray(lack[:, None] * outward[on] + give[:, None] * outward[against])
 
 
 def _relaxed(points: Float64[np.ndarray, "v 3"], net: _Net, stiffness: float) -> Float64[np.ndarray, "v 3"]:

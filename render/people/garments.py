@@ -6,12 +6,14 @@ whole number.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
+from scipy.spatial import cKDTree
 
 from render.people.accessories import ACCESSORIES, Wearer
-from render.people.body import BodyModel, Shape, Skeleton
+from render.people.body import BodyModel, Shape, Skeleton, body_model
 from render.people.cloth import (
     Shell,
     Solid,
@@ -42,10 +44,10 @@ from render.people.cuts import (
     tights_edges,
     upper_edges,
 )
-from render.people.drape import Feel, drape
+from render.people.drape import Feel, drape, pressed
 from render.people.looks import cloth_material
 from render.people.mesh import constant_parts, smooth, unit, vertex_normals
-from render.people.parts import PART
+from render.people.parts import PART, region_weights
 from render.people.shoes import SHOES, build_shoes, shoe_top
 from render.people.spec import GarmentSpec
 from render.people.tailoring import leg_shape, skirt_shape, tight_shape, upper_shape
@@ -54,6 +56,8 @@ from render.person import Surface
 
 HIDDEN_DEPTH = 0.022  # skin this far inside a garment's cut is removed, metres
 SKIRT_DEPTH = 0.25  # under skirts, which show far up when sitting
+SUNK = 0.003  # metres that skin inside a cut is drawn in, and lies under cloth at least
+BESIDE = 0.03  # metres outside a cut in which skin may hang over its edge
 BLOUSE = 0.03  # above a waistband, over which a tucked top comes away from the body, metres
 TOE_Z = -0.735  # template height below which tights are socks
 
@@ -119,14 +123,14 @@ STYLES: dict[str, tuple[Piece, ...]] = {
 
 @dataclass(frozen=True)
 class Dressed:
-    """What a person wears: surfaces, what they hide of the body (per template vertex), and how deep the body
-    lies inside their cuts, metres.
+    """What a person wears: surfaces; per template vertex whether they hide it, how far skin is drawn in under
+    them, and how deep it lies inside their cuts (negative outside), metres.
     """
 
     surfaces: tuple[Surface, ...]
     hidden: Bool[np.ndarray, " v"]
-    tucked: Bool[np.ndarray, " v"]
-    covered: Float64[np.ndarray, " v"]
+    sunk: Float64[np.ndarray, " v"]
+    depth: Float64[np.ndarray, " v"]
 
 
 def dress(
@@ -138,9 +142,9 @@ def dress(
     cloths = [g for g in garments if g.kind in STYLES]
     floor = shoe_top(garments, shape, model)
     under = [body_solid(model, posed)]
-    arm = arm_weight()
+    arm, arms = arm_weight(), posed[_arm_skin()]
     hidden = shape.vertices[:, 2] < floor
-    covered = np.where(hidden, 0.01, -1.0)
+    depth = np.where(hidden, 1.0, -1.0)
     surfaces: list[Surface] = []
     for index, garment in enumerate(cloths):
         for piece in STYLES[garment.kind]:
@@ -148,19 +152,51 @@ def dress(
             tuck = _tuck(shell, piece, cloths[index + 1 :])
             shell = _tucked(shell, tuck, piece)
             shell = _fit(pose_shell(shell, bones, skeleton), garment, piece, under, tuck)
+            shell = replace(shell, posed=pressed(shell.posed, shell.faces, shell.arm < 0.3, arms))
             under.append((shell.posed, shell.normals()))
             buried = _buried(shell, cloths[index + 1 :])
             if piece.part == "Sock" or garment.kind == "tights":
                 buried |= shell.rest[:, 2] < floor
             surfaces += _finish(drop_hidden(shell, buried), garment, piece, under)
         hidden |= _hides(garment, model.template, arm)
-        covered = np.maximum(covered, _depth(garment, model.template, arm))
+        depth = np.maximum(depth, _depth(garment, model.template, arm))
+    sunk = _sunk(np.where(hidden, -1.0, depth), under[0], under[1:], model)
     surfaces += [
         s for g in garments if g.kind in SHOES for s in build_shoes(g, shape, skeleton, posed, model)
     ]
     wearer = Wearer(shape, skeleton, posed, tuple(under), model)
     surfaces += [s for g in garments if g.kind in ACCESSORIES for s in ACCESSORIES[g.kind](g, wearer)]
-    return Dressed(tuple(surfaces), hidden, covered > 0.0, covered)
+    return Dressed(tuple(surfaces), hidden, sunk, depth)
+
+
+@lru_cache(maxsize=1)
+def _arm_skin() -> Int32[np.ndarray, " n"]:
+    """Template vertices of forearms and hands."""
+    model, weights = body_model(), region_weights()
+    part = sum(weights[f"{region}.{side}"] for region in ("Lower_Arm", "Hand") for side in "LR")
+    skin = np.unique(model.quads["body"])
+    return np.asarray(skin[np.asarray(part)[skin] > 0.5], dtype=np.int32)
+
+
+def _sunk(depth: Field, body: Solid, cloths: list[Solid], model: BodyModel) -> Field:
+    """How far skin inside cuts is drawn in: 3 mm, and more where it would come through the cloth over it, as
+    folds do beside a waistband.
+    """
+    sunk = np.where(depth > 0, SUNK, 0.0)
+    skin = np.unique(model.quads["body"])
+    beside = depth[skin] > -BESIDE
+    if not cloths or not beside.any():
+        return sunk
+    points, normals = body[0][beside], body[1][beside]
+    over, outward = (np.concatenate([solid[i] for solid in cloths]) for i in range(2))
+    _, near = cKDTree(over).query(points, k=4)
+    step = points[:, None] - over[near]
+    height = (step * outward[near]).sum(2)
+    aside = (step * step).sum(2) - height * height
+    through = (aside < 0.02**2) & (height < 0.04) & ((outward[near] * normals[:, None]).sum(2) > 0.2)
+    lack = np.where(through & (height > -SUNK), height + SUNK, 0.0).max(1)
+    sunk[skin[beside]] = np.maximum(sunk[skin[beside]], lack)
+    return sunk
 
 
 def _depth(garment: GarmentSpec, template: Points, arm: Field) -> Field:

@@ -3,21 +3,24 @@
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from render.person import Person
+from annotation.parts import part_vocabulary
+from render.person import Person, Surface
 
 DIRECTIONS = 8  # around the vertical, every second one from 25 degrees above
 SPACING = 0.006  # metres between rays
-INSIDE = 0.02  # metres that skin has to lie inside a cut before seeing it is a fault: openings show some
-BEHIND = 0.05  # metres behind such skin in which the outside of cloth says that the skin is through it
+BEHIND = 0.05  # metres behind skin in which the outside of cloth says that the skin is through it
+LIMBS = ("Upper_Arm", "Lower_Arm", "Upper_Leg", "Lower_Leg")
 CLOTH = frozenset({"Upper_Clothing", "Lower_Clothing"})
+SKIN = frozenset({"Torso", *(f"{s}_{limb}" for s in ("Left", "Right") for limb in LIMBS)})
 
 
 def skin_through(person: Person) -> float:
     """Of the pixels that show a garment or skin through one, the share that shows skin.
 
-    Skin is through a garment when it lies well inside the cut of what is worn (`covered`, metres, an
-    attribute of the body's surface) and the ray that meets it meets the outside of cloth right behind it:
-    legs seen through the opening of a skirt are not. 0 for who wears nothing.
+    Skin is through a garment when the ray that meets it meets the outside of cloth next, right behind it.
+    Skin that cloth lies on is followed by the inside of that cloth, bare limbs by their other side. Hands,
+    face and feet may lie on or in cloth and do not count; nor, where the body says how deep it lies inside
+    what is worn (`covered`, metres), does skin outside all cuts, such as a belly over a waistband.
     """
     import trimesh
 
@@ -25,15 +28,15 @@ def skin_through(person: Person) -> float:
     starts = np.cumsum([0, *(len(s.vertices) for s in surfaces)])
     vertices = np.concatenate([s.vertices for s in surfaces])
     faces = np.concatenate([s.faces + start for s, start in zip(surfaces, starts, strict=False)])
-    garment = np.concatenate([np.isin(s.part_ids, _cloth_ids(person)) for s in surfaces])
-    buried = np.concatenate([_buried(s.attributes.get("covered"), s.faces) for s in surfaces])
+    garment = np.concatenate([np.isin(s.part_ids, _ids(CLOTH, person.part_classes)) for s in surfaces])
+    meant = np.concatenate([_meant_to_be_covered(s, person.part_classes) for s in surfaces])
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     cloth = skin = 0
     for turn in range(DIRECTIONS):
         origins, ahead = _rays(vertices, turn)
         at, _, first = mesh.ray.intersects_location(origins, ahead, multiple_hits=False)
         cloth += int(garment[first].sum())
-        at = at[buried[first]]
+        at = at[meant[first]]
         if not len(at):
             continue
         along = ahead[: len(at)]
@@ -44,17 +47,18 @@ def skin_through(person: Person) -> float:
     return skin / (cloth + skin) if cloth else 0.0
 
 
-def _cloth_ids(person: Person) -> list[int]:
-    from annotation.parts import part_vocabulary
-
-    names = part_vocabulary(person.part_classes).names
-    return [names.index(name) for name in sorted(CLOTH)]
+def _ids(names: frozenset[str], classes: int) -> list[int]:
+    vocabulary = part_vocabulary(classes).names
+    return [vocabulary.index(name) for name in sorted(names)]
 
 
-def _buried(covered: Float64[np.ndarray, " v"] | None, faces: np.ndarray) -> Bool[np.ndarray, " f"]:
-    if covered is None:
-        return np.zeros(len(faces), bool)
-    return np.asarray(covered[faces].min(axis=1) > INSIDE)
+def _meant_to_be_covered(surface: Surface, classes: int) -> Bool[np.ndarray, " f"]:
+    """Which triangles are skin that clothes over it should hide."""
+    if surface.name != "body":
+        return np.zeros(len(surface.faces), bool)
+    skin = np.isin(surface.part_ids, _ids(SKIN, classes))
+    depth = surface.attributes.get("covered")
+    return np.asarray(skin if depth is None else skin & (depth[surface.faces].min(axis=1) > 0))
 
 
 def _rays(

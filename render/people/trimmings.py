@@ -133,6 +133,7 @@ def _collar(shell: Shell, garment: GarmentSpec, collar: Collar, under: list[Soli
     axis = unit(spun * (1.0 if (spun * into.mean(0)).sum() < 0 else -1.0))
     vee = garment.cut.get("vee", 0.0)
     late = np.clip((front - 0.62) / 0.38, 0, 1)
+    collar = _scaled(collar, float(np.ptp(shell.bare[:, 2]) / np.ptp(shell.template[:, 2])))
     stand = collar.stand * (1 - late * min(1.0, 2.5 * vee))
     fall = collar.nape + (collar.front - collar.nape) * np.clip((front - 0.45) / 0.4, 0, 1)
     if vee > 0:
@@ -142,7 +143,7 @@ def _collar(shell: Shell, garment: GarmentSpec, collar: Collar, under: list[Soli
     high = points + axis * stand[:, None] - 0.10 * stand[:, None] * away
     low = points + into * fall[:, None] + away * (0.006 + collar.bulge)
     if garment.kind == "hoodie":
-        low = low + away * (0.03 * (1 - front))[:, None]
+        low = low + away * (collar.bulge * (1 - front))[:, None]
     rows = [points + 0.002 * away, 0.5 * (points + high), high]
     rows += [
         high + (low - high) * t + away * collar.bulge * (1.2 * np.sin(np.pi * min(1.0, t + 0.25)) + 0.3)
@@ -162,6 +163,12 @@ def _collar(shell: Shell, garment: GarmentSpec, collar: Collar, under: list[Soli
     vertices = smooth(vertices, faces, 1, 0.35)
     thick, faces, _ = with_hem(vertices, vertex_normals(vertices, faces), faces, 0.002, 0.006)
     return [solid_surface("collar", thick, faces, "Upper_Clothing", fabric_material(garment.fabric))]
+
+
+def _scaled(collar: Collar, size: float) -> Collar:
+    """For a body that much larger than the template."""
+    stand, nape, front, bulge = (size * v for v in (collar.stand, collar.nape, collar.front, collar.bulge))
+    return Collar(stand, nape, front, bulge, collar.bare)
 
 
 def _buttons(shell: Shell, garment: GarmentSpec) -> list[Surface]:
