@@ -189,13 +189,13 @@ def test_outfits_are_known_and_decent(seed: int) -> None:
 
 def test_two_people_seldom_wear_the_same() -> None:
     looks = set()
-    everyone = [sample_phenotype(np.random.default_rng(seed)) for seed in range(300)]
+    everyone = [sample_phenotype(np.random.default_rng(seed)) for seed in range(120)]
     for seed, phenotype in enumerate(everyone):
         worn = sample_outfit(np.random.default_rng([seed, 1]), phenotype)
         looks.add(
             tuple((g.kind, g.fabric.pattern, tuple(round(c, 1) for c in g.fabric.colour)) for g in worn)
         )
-    assert len(looks) >= 295
+    assert len(looks) >= 118
 
 
 def test_who_sits_in_a_skirt_wears_tights() -> None:
