@@ -135,8 +135,10 @@ class Engine:
     def _coverage(
         self, scene: Scene, spec: SampleSpec, layers: passes.Channels
     ) -> Float32[np.ndarray, "h w"]:
-        """The share of each pixel that is people, in the sharp picture."""
-        if spec.effects.fstop or is_shaken(spec.effects):
+        """The share of each pixel that is people, in the sharp picture and with see-through surfaces there or
+        not.
+        """
+        if spec.effects.fstop or is_shaken(spec.effects) or scene.see_through:
             layers = scene.render_coverage()
         return layers[passes.COVERAGE.aov]
 

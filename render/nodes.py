@@ -5,6 +5,8 @@ from typing import Any
 
 OPACITY = "opacity"
 """Name of the node that says, 0 or 1, whether a see-through material is there for the labels."""
+BLENDED = "blended"
+"""Name of the node that says whether it is blended (1, pictures) or there or not (0, labels)."""
 
 
 class Nodes:
@@ -67,11 +69,13 @@ class Nodes:
             "ShaderNodeBump", {"Height": height, "Distance": distance, "Strength": strength}
         ).outputs[0]
 
-    def surface(self, opacity: Any = None, **inputs: Any) -> None:
+    def surface(self, opacity: Any = None, bounced: Any = None, **inputs: Any) -> None:
         """The Principled BSDF and the output; colours as triples or sockets, underscores for spaces.
 
         opacity: a socket or number in 0..1, of cards and lenses. The picture blends by it; labels see the
-        surface where it exceeds one half and what is behind it elsewhere (`passes.attach`).
+        surface where it exceeds one half and what is behind it elsewhere (`passes.attach`). bounced: the
+        colour of a plain matt surface that all rays but the camera's see instead; they are most of the rays,
+        and Cycles works out no node that only the other shader needs.
         """
         values = {
             name.replace("_", " "): (*value, 1.0)
@@ -82,8 +86,17 @@ class Nodes:
         # Burley's profile costs a tenth less than random walks and looks the same on skin (2026-11-21).
         shader = self.add("ShaderNodeBsdfPrincipled", values, subsurface_method="BURLEY")
         shown = shader.outputs[0]
+        if bounced is not None:
+            seen = self.add("ShaderNodeLightPath").outputs["Is Camera Ray"]
+            matt = self.add("ShaderNodeBsdfDiffuse", {"Color": bounced}).outputs[0]
+            shown = self.add("ShaderNodeMixShader", {0: seen, 1: matt, 2: shown}).outputs[0]
         if opacity is not None:
-            self.add("ShaderNodeMath", {0: opacity, 1: 0.5}, operation="GREATER_THAN", name=OPACITY)
+            hard = self.add("ShaderNodeMath", {0: opacity, 1: 0.5}, operation="GREATER_THAN", name=OPACITY)
+            blended = self.add("ShaderNodeValue", name=BLENDED)
+            blended.outputs[0].default_value = 1.0
+            opacity = self.add(
+                "ShaderNodeMix", {0: blended.outputs[0], 2: hard.outputs[0], 3: opacity}, data_type="FLOAT"
+            ).outputs[0]
             clear = self.add("ShaderNodeBsdfTransparent").outputs[0]
             shown = self.add("ShaderNodeMixShader", {0: opacity, 1: clear, 2: shown}).outputs[0]
         self.add("ShaderNodeOutputMaterial", {"Surface": shown})

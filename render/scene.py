@@ -28,6 +28,7 @@ from render.blender import (
     triangle_mesh,
 )
 from render.lights import Hdri
+from render.nodes import BLENDED
 from render.person import Material, Person, Surface
 from render.props import occluder_mesh
 from render.shutter import is_shaken, moved
@@ -143,7 +144,8 @@ class Scene:
         cycles.seed, cycles.use_denoising = 0, False
         cycles.use_adaptive_sampling = False
         bounces, cycles.max_bounces = cycles.max_bounces, 0
-        channels = self._render()
+        with self._hardened():
+            channels = self._render()
         cycles.max_bounces = bounces
         return channels
 
@@ -152,7 +154,8 @@ class Scene:
         cycles = self.scene.cycles
         cycles.samples, cycles.filter_width, cycles.use_denoising = 1, _TRUTH_FILTER_WIDTH, False
         cycles.use_adaptive_sampling = False
-        return self._render()
+        with self._hardened():
+            return self._render()
 
     def display(
         self, linear: Float32[np.ndarray, "height width 3"], view_transform: str
@@ -160,6 +163,11 @@ class Scene:
         """Linear light -> 8-bit sRGB through the light's exposure and the view transform."""
         self.scene.view_settings.view_transform = view_transform
         return display(self.bpy, self.scene, linear, self.folder)
+
+    @property
+    def see_through(self) -> bool:
+        """Whether something in the scene is blended with what is behind it."""
+        return bool(self._blended())
 
     def set_threads(self, threads: int) -> None:
         """Render with this many CPU threads; the picture does not depend on it."""
@@ -179,6 +187,24 @@ class Scene:
         """
         self.scene.render.use_persistent_data = False
         self.scene.render.use_persistent_data = True
+
+    @contextmanager
+    def _hardened(self) -> Iterator[None]:
+        """See-through surfaces there or not, by their opacity at each point.
+
+        Of a blended one Cycles follows either what it reflects or what is behind it, by chance: with one ray
+        per pixel some pixels behind a lens would have no label.
+        """
+        blended = self._blended()
+        for node in blended:
+            node.outputs[0].default_value = 0.0
+        yield
+        for node in blended:
+            node.outputs[0].default_value = 1.0
+
+    def _blended(self) -> list[Any]:
+        nodes = [material.node_tree.nodes.get(BLENDED) for material in self._materials.values()]
+        return [node for node in nodes if node is not None]
 
     @contextmanager
     def _in_focus(self, effects: EffectsSpec, focal_mm: float) -> Iterator[None]:

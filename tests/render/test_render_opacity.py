@@ -58,6 +58,10 @@ def test_labels_see_through_what_is_at_most_half_opaque(
     truth = scene.render_truth()
     seen = {name: channel[34, 31] for name, channel in truth.items()}
     there = opacity > 0.5
+    patch = (slice(33, 35), slice(29, 35))
+    assert (truth["part_id"][patch] == (PANE if there else BEHIND)).all(), "none is lost by chance"
+    coverage = scene.render_coverage()["coverage"][patch]
+    np.testing.assert_allclose(coverage, 1, atol=1e-6)
     assert seen["part_id"] == (PANE if there else BEHIND)
     assert seen["Depth"] == pytest.approx(PANE_M if there else BALL_M, abs=0.02)
     assert seen["instance_id"] == 1 and seen["coverage"] == 1

@@ -43,6 +43,10 @@ CAP_INSET, CAP_RISE = (
 )  # of the scalp's surface from the edge of the hair, above the skin, metres
 BROW_Z, BROW_Y = 0.752, -0.085  # hair before the face is cut above the brows, rest template
 UNDER_HAT = 0.045  # farther from a hat than this, hair is not under it, metres
+TALLEST, BESIDE_HAT = (
+    0.15,
+    0.02,
+)  # hair that would stand out of a hat: how far, and how far beside a point of it
 PRESSED = 0.0012  # height of hair under a hat, metres
 
 
@@ -183,11 +187,14 @@ def _cut_before_face(
 def _pressed(lines: Float64[np.ndarray, "n k 3"], solid: Solid, hat: Solid) -> Float64[np.ndarray, "n k 3"]:
     """Strands flat on the scalp wherever a hat is over them."""
     flat = lines.reshape(-1, 3)
-    distance, nearest = hat.tree.query(flat, distance_upper_bound=UNDER_HAT)
+    distance, nearest = hat.tree.query(flat, distance_upper_bound=TALLEST)
     close = np.flatnonzero(np.isfinite(distance))
     gap, normal = solid.gap(flat[close])
-    toward = ((hat.points[nearest[close]] - flat[close]) * normal).sum(1)
-    under = (toward > -UNDER_HAT) & (toward + gap > 0) & (gap < 0.06)
+    away = hat.points[nearest[close]] - flat[close]
+    toward = (away * normal).sum(1)
+    beneath = (distance[close] < UNDER_HAT) & (gap < 0.06)
+    through = (toward < 0) & ((away * away).sum(1) - toward * toward < BESIDE_HAT**2)  # as an afro would be
+    under = (toward + gap > 0) & (beneath | through)
     pressed = flat.copy()
     at = close[under]
     pressed[at] -= (np.maximum(gap[under] - PRESSED, 0.0))[:, None] * normal[under]
