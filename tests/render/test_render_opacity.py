@@ -16,7 +16,7 @@ from render.spec import Placement, StageSpec
 pytest.importorskip("bpy")
 
 BEHIND, PANE = 7, 20  # part ids
-MATT = Material("teeth", {"colour": (0.6, 0.5, 0.4)})
+MATT = Material("gloss", {"colour": (0.6, 0.5, 0.4), "metallic": 0.0, "roughness": 0.5})
 CAMERA = Camera(
     np.array([[64.0, 0, 31.5], [0, 64.0, 31.5], [0, 0, 1]]),
     np.array([[1.0, 0, 0, 0], [0, 0, -1, 1], [0, 1, 0, 2], [0, 0, 0, 1]]),
