@@ -18,7 +18,7 @@ from render.people.makehuman.outfits import (
 from render.people.phenotype import sample_phenotype
 from render.people.posture import sample_posture
 from render.people.spec import EyeSpec, GarmentSpec, HairSpec, PersonSpec, SkinSpec, rounded
-from render.people.wardrobe import sample_outfit, suit_to_pose
+from render.people.wardrobe import sample_outfit, suit_to_beard, suit_to_pose
 
 Note = Callable[[str], None]
 
@@ -40,7 +40,7 @@ def sample_person(rng: np.random.Generator, library: Library = NOTHING, note: No
     garments = sample_outfit(wearing, phenotype)
     eyes, face = _look(gaze, sample_eyes(gaze, darkness), sample_expression(acting))
     name, pose = sample_posture(standing, phenotype, library.poses, library.shares.poses, note)
-    garments = suit_to_pose(wearing, garments, pose)
+    garments = suit_to_pose(wearing, suit_to_beard(garments, hair), pose)
     skin, hair = _from_library(assets, library, phenotype, skin, hair)
     garments = _asset_clothes(assets, library, phenotype, garments, pose)
     spec = PersonSpec(phenotype, name, pose, face, skin, eyes, hair, garments)

@@ -6,7 +6,7 @@ import numpy as np
 
 from render.people.limits import Pose
 from render.people.palette import choice, sample_fabric
-from render.people.spec import GarmentSpec, rounded
+from render.people.spec import GarmentSpec, HairSpec, rounded
 
 Table = Mapping[str, float]
 
@@ -85,6 +85,7 @@ EVERYONE: dict[str, float] = {
     "tights under skirts": 0.35,
     "tucked": 0.35,
 }
+STUBBLE = 0.003  # metres of hair that go under a mask
 STRIDE = 40.0  # degrees that a thigh may turn in a skirt without tights
 HEADWEAR = ("cap", "beanie", "hat", "headscarf")
 COLLARED = ("shirt", "polo")
@@ -192,6 +193,12 @@ def suit_to_pose(
     return (_garment(rng, "tights", [g.kind for g in kept]), *kept)
 
 
+def suit_to_beard(garments: tuple[GarmentSpec, ...], hair: HairSpec) -> tuple[GarmentSpec, ...]:
+    """The outfit without a mask over a beard, which it would not hold down."""
+    bearded = max(hair.beard, hair.moustache) > STUBBLE
+    return tuple(g for g in garments if not (bearded and g.kind == "mask"))
+
+
 def _trunk(rng: np.random.Generator, theme: str, female: bool, child: bool) -> list[str]:
     """What covers the trunk and legs, in layers."""
     drawn = rng.random(4)
@@ -227,7 +234,7 @@ def _accessories(
     drawn = {name: float(rng.random()) for name in sorted({k for t in ACCESSORIES.values() for k in t})}
     kinds = [name for name, chance in ACCESSORIES[theme].items() if drawn[name] < chance]
     veiled, masked, seeing, shaded = rng.random(4)
-    if female and veiled < EVERYONE["headscarf of women"]:
+    if female and veiled < EVERYONE["headscarf of women"] and "hoodie" not in worn:
         kinds = [k for k in kinds if k not in (*HEADWEAR, "scarf", "necklace")] + ["headscarf"]
     hats = [k for k in kinds if k in HEADWEAR]
     kinds = [k for k in kinds if k not in hats[1:]]

@@ -20,7 +20,7 @@ from render.people.phenotype import sample_phenotype
 from render.people.shoes import SHOES
 from render.people.spec import GarmentSpec, PersonSpec
 from render.people.through import skin_through
-from render.people.wardrobe import CUTS, _garment, sample_outfit, suit_to_pose
+from render.people.wardrobe import CUTS, _garment, sample_outfit, suit_to_beard, suit_to_pose
 from render.person import Person, Surface
 
 COVERED = 0.002  # most skin through clothes, of their pixels
@@ -196,6 +196,13 @@ def test_two_people_seldom_wear_the_same() -> None:
             tuple((g.kind, g.fabric.pattern, tuple(round(c, 1) for c in g.fabric.colour)) for g in worn)
         )
     assert len(looks) >= 118
+
+
+def test_masks_are_not_worn_over_beards() -> None:
+    spec = wearing(3, "tshirt", "mask")
+    shaven, bearded = (replace(spec.hair, beard=length, moustache=0.0) for length in (0.0, 0.02))
+    assert suit_to_beard(spec.garments, shaven) == spec.garments
+    assert [g.kind for g in suit_to_beard(spec.garments, bearded)] == ["tshirt"]
 
 
 def test_who_sits_in_a_skirt_wears_tights() -> None:
