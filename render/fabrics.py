@@ -1,128 +1,137 @@
 """Shaders of what people wear: woven and knitted cloth, leather, rubber, metal. All procedural.
 
-Shading coordinates: uv in metres for patterns, object coordinates for wear; per-vertex scalars come
-from `Surface.attributes` by name (`fold`, `seam`).
+Shading coordinates: uv in metres for patterns and sewing, object coordinates for wrinkles and wear;
+per-vertex scalars come from `Surface.attributes` by name (`edge`, `top`). Patterns are `render.patterns`,
+threads `render.weaves`, seams `render.sewing`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from render.nodes import Nodes
+from render.patterns import PATTERNS
+from render.sewing import Sewn, seamstress, sew
+from render.weaves import DARKEST, Cloth, blend, filtered, tone
 
 
 def _object_coordinates(nodes: Nodes) -> Any:
     return nodes.add("ShaderNodeTexCoord").outputs["Object"]
 
 
-def _uv(nodes: Nodes) -> Any:
-    return nodes.add("ShaderNodeUVMap").outputs[0]
-
-
-def _pattern(nodes: Nodes, p: dict[str, Any], uv: Any) -> tuple[Any, Any]:
-    """(colour, fine height) of a fabric; uv in metres."""
-    colour, accent, scale = tuple(p["colour"]), tuple(p["accent"]), float(p["scale"])
-    turned = nodes.add(
-        "ShaderNodeMapping", {"Vector": uv, "Rotation": (0.0, 0.0, float(p["angle"]) * 0.0174532925)}
-    ).outputs[0]
-    split = nodes.add("ShaderNodeSeparateXYZ", {0: turned})
+def _cloth(nodes: Nodes, p: dict[str, Any]) -> tuple[Cloth, Any, tuple[Any, Any]]:
+    """(what patterns are drawn with; texture coordinates as sewing sees them, not turned by the fabric's
+    angle, as a vector and as u, v).
+    """
+    uv = nodes.add("ShaderNodeUVMap").outputs[0]
+    split = nodes.add("ShaderNodeSeparateXYZ", {0: uv})
     u, v = split.outputs[0], split.outputs[1]
+    where, across, along = uv, u, v
+    if p["angle"]:
+        turn = (0.0, 0.0, float(p["angle"]) * 0.0174532925)
+        where = nodes.add("ShaderNodeMapping", {"Vector": uv, "Rotation": turn}).outputs[0]
+        turned = nodes.add("ShaderNodeSeparateXYZ", {0: where})
+        across, along = turned.outputs[0], turned.outputs[1]
+    dye, accent = tone(tuple(p["colour"]), 1.0), tone(tuple(p["accent"]), 1.0)
+    return Cloth(nodes, where, across, along, dye, accent, float(p["scale"]), int(p["seed"])), uv, (u, v)
 
-    def wave(axis: Any, period: float) -> Any:
-        return nodes.math(
-            "MULTIPLY_ADD", nodes.math("SINE", nodes.math("MULTIPLY", axis, 6.2831853 / period)), 0.5, 0.5
-        )
 
-    weave = nodes.math("MAXIMUM", wave(u, 0.0016), wave(v, 0.0016))
-    style = p["pattern"]
-    if style == "stripes":
-        return nodes.mix(nodes.ramp(wave(v, scale), 0.46, 0.54), colour, accent), weave
-    if style == "checks":
-        across, along = nodes.ramp(wave(u, scale), 0.55, 0.62), nodes.ramp(wave(v, scale), 0.55, 0.62)
-        thin = nodes.ramp(wave(v, scale * 0.5), 0.96, 0.985)
-        base = nodes.mix(
-            nodes.math("MULTIPLY_ADD", across, 0.5, nodes.math("MULTIPLY", along, 0.5)), colour, accent
-        )
-        return nodes.mix(nodes.math("MULTIPLY", thin, 0.6), base, tuple(0.5 * c for c in accent)), weave
-    if style == "print":
-        cells = nodes.add(
-            "ShaderNodeTexVoronoi", {"Vector": turned, "Scale": 1.0 / scale, "Randomness": 0.45}
-        )
-        dots = nodes.ramp(cells.outputs["Distance"], 0.30, 0.27)
-        return nodes.mix(dots, colour, accent), weave
-    if style == "knit":
-        ribs = nodes.math(
-            "MULTIPLY_ADD", wave(u, scale), 0.7, nodes.math("MULTIPLY", wave(v, scale * 0.7), 0.3)
-        )
-        return nodes.mix(nodes.math("MULTIPLY", ribs, 0.35), colour, tuple(0.45 * c for c in colour)), ribs
-    if style == "denim":
-        twill = wave(nodes.math("ADD", u, v), 0.0022)
-        worn = nodes.ramp(nodes.noise(turned, 7.0, 3.0, p["seed"] % 991), 0.4, 0.75)
-        faded = nodes.mix(
-            nodes.math("MULTIPLY", worn, 0.45), colour, tuple(min(1.0, 0.25 + 1.3 * c) for c in colour)
-        )
-        return nodes.mix(
-            nodes.math("MULTIPLY", twill, 0.3), faded, tuple(min(1.0, c + 0.25) for c in colour)
-        ), twill
-    return nodes.mix(
-        nodes.math("MULTIPLY", nodes.noise(turned, 30.0, 3.0, p["seed"] % 991), 0.18),
-        colour,
-        tuple(0.6 * c for c in colour),
-    ), weave
+def _wrinkles(nodes: Nodes, v: Any, seed: int, size: float) -> tuple[Any, Any]:
+    """(height in metres of soft folds, a slow noise in 0..1 that they share with what else varies).
+
+    Folds lie across the body and limbs, wander, and come and go; they are deeper at elbows (1.23 on sleeves'
+    texture coordinates) and knees (-0.37).
+    """
+
+    def stretched(on: Any, factor: Any, off: Any) -> Any:
+        sway = {0: on, 1: factor, 2: off}
+        return nodes.add("ShaderNodeVectorMath", sway, operation="MULTIPLY_ADD").outputs[0]
+
+    def noise(place: Any, scale: float, detail: float) -> Any:
+        return nodes.add("ShaderNodeTexNoise", {"Vector": place, "Scale": scale, "Detail": detail}).outputs[0]
+
+    away = stretched(_object_coordinates(nodes), (1.0, 1.0, 2.4), (float(seed % 97),) * 3)
+    slow = noise(away, 4.5, 0.0)
+    off = nodes.math("SUBTRACT", noise(stretched(slow, (0.12, 0.12, 0.45), away), 7.5, 1.0), 0.5)
+    # Rounded crests: the distance from a level set, without its kink.
+    crest = nodes.math("SQRT", nodes.math("MULTIPLY_ADD", off, off, 0.0016))
+    elbow = nodes.math("ABSOLUTE", nodes.math("SUBTRACT", v, 1.23))
+    knee = nodes.math("ABSOLUTE", nodes.math("ADD", v, 0.37))
+    bend = nodes.ramp(nodes.math("MINIMUM", elbow, knee), 0.14, 0.02)
+    depth = nodes.math("MULTIPLY_ADD", bend, 0.6, nodes.ramp(slow, 0.3, 0.75))
+    deep = nodes.math("MULTIPLY_ADD", depth, -0.030 * size, -0.008 * size)
+    return nodes.math("MULTIPLY", crest, deep), slow
+
+
+def _relief(nodes: Nodes, height: Any) -> Any:
+    """The bent normal of a height in metres.
+
+    Differences reach over a whole pixel, so that threads finer than that fade instead of sparkling.
+    """
+    return nodes.add(
+        "ShaderNodeBump", {"Height": height, "Distance": 1.0, "Strength": 1.0, "Filter Width": 1.0}
+    ).outputs[0]
+
+
+def _scaled(nodes: Nodes, colour: Any, factor: Any) -> Any:
+    """A colour or a dye times a number."""
+    return nodes.add("ShaderNodeVectorMath", {0: colour, "Scale": factor}, operation="SCALE").outputs[0]
+
+
+def _not_too_dark(nodes: Nodes, colour: Any) -> Any:
+    """A colour no darker than cloth can be, in seams and between yarns too."""
+    floor = {0: colour, 1: (DARKEST,) * 3}
+    return nodes.add("ShaderNodeVectorMath", floor, operation="MAXIMUM").outputs[0]
 
 
 def _fabric(nodes: Nodes, p: dict[str, Any]) -> None:
-    """A woven, knitted or twilled cloth with wrinkles as bump, darker in folds (`fold`) and sewn hems
-    (`seam`).
-    """
-    uv = _uv(nodes)
-    colour, fine = _pattern(nodes, p, uv)
-    where, seed = _object_coordinates(nodes), p["seed"] % 983
-    stretched = nodes.add("ShaderNodeMapping", {"Vector": where, "Scale": (1.0, 1.0, 0.7)}).outputs[0]
-    creases = nodes.noise(stretched, 9.0, 4.0, seed)
-    ridged = nodes.math("ABSOLUTE", nodes.math("ADD", creases, -0.5))
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", nodes.attribute("seam"), 0.5), colour, tuple(0.45 * c for c in p["colour"])
-    )
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", nodes.attribute("fold"), 0.4), colour, tuple(0.4 * c for c in p["colour"])
-    )
-    wrinkled = nodes.bump(ridged, 0.016, 0.6)
-    node = nodes.add(
-        "ShaderNodeBump",
-        {
-            "Height": fine,
-            "Distance": 0.0006 if p["pattern"] != "knit" else 0.002,
-            "Strength": 0.5,
-            "Normal": wrinkled,
-        },
-    )
+    """A woven or knitted cloth: its pattern and threads, sewing, wrinkles, and a little uneven wear."""
+    cloth, at, uv = _cloth(nodes, p)
+    pattern = PATTERNS[p["pattern"]]
+    weave = filtered(cloth, pattern.weave(cloth))
+    wrinkled, slow = _wrinkles(nodes, uv[1], cloth.seed, weave.wrinkles)
+    worn = nodes.math("MULTIPLY_ADD", slow, 0.14, 0.89 - weave.depth)
+    colour = pattern.design(cloth, weave)
+    colour = _scaled(nodes, colour, nodes.math("MULTIPLY_ADD", weave.shade, weave.depth, worn))
+    tools = seamstress(nodes, at, uv, cloth.colour, p["pattern"], weave.soft)
+    sewn = sew(tools, Sewn(colour, weave.height), p.get("marks", ()), float(p.get("band", 0.0)))
+    roughness = float(p["roughness"])
+    satin = max(0.0, min(1.0, (0.6 - roughness) / 0.2))
+    colour = _not_too_dark(nodes, sewn.colour)
+    extra = {} if sewn.metal is None else {"Metallic": sewn.metal}
     nodes.surface(
+        bounced=colour,
         Base_Color=colour,
-        Roughness=float(p["roughness"]),
-        Normal=node.outputs[0],
-        Specular_IOR_Level=0.25,
-        Sheen_Weight=0.25 if p["pattern"] in ("knit", "plain") else 0.08,
-        Sheen_Roughness=0.5,
+        Roughness=roughness,
+        Normal=_relief(nodes, nodes.math("ADD", sewn.height, wrinkled)),
+        Specular_IOR_Level=0.25 + 0.25 * satin,
+        Sheen_Weight=weave.fuzz * (1.0 - satin),
+        Sheen_Roughness=0.45,
+        Sheen_Tint=(*blend(cloth.colour, (0.8, 0.8, 0.8), 0.5), 1.0),
+        **extra,
     )
 
 
 def _leather(nodes: Nodes, p: dict[str, Any]) -> None:
+    """Grain, creases, a polish that is rubbed off in places, and seams."""
+    cloth, at, uv = _cloth(nodes, p)
     where = _object_coordinates(nodes)
     cells = nodes.add("ShaderNodeTexVoronoi", {"Vector": where, "Scale": 420.0})
-    worn = nodes.ramp(nodes.noise(where, 25.0, 3.0, p["seed"] % 977), 0.5, 0.8)
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", worn, 0.3),
-        tuple(p["colour"]),
-        tuple(min(1.0, 0.03 + 1.5 * c) for c in p["colour"]),
-    )
-    colour = nodes.mix(
-        nodes.math("MULTIPLY", nodes.attribute("seam"), 0.6), colour, tuple(0.4 * c for c in p["colour"])
-    )
+    wrinkled, slow = _wrinkles(nodes, uv[1], cloth.seed, 0.55)
+    worn = nodes.ramp(nodes.noise(where, 28.0, 2.0, cloth.seed % 977), 0.45, 0.8)
+    colour = nodes.mix(nodes.math("MULTIPLY", worn, 0.3), cloth.colour, tone(cloth.colour, 1.5, 0.03))
+    colour = _scaled(nodes, colour, nodes.math("MULTIPLY_ADD", slow, 0.3, 0.75))
+    tools = seamstress(nodes, at, uv, cloth.colour, "leather", False)
+    grain = nodes.math("MULTIPLY", cells.outputs["Distance"], 0.00022)
+    sewn = sew(tools, Sewn(colour, grain), p.get("marks", ()), float(p.get("band", 0.0)))
+    colour = _not_too_dark(nodes, sewn.colour)
+    extra = {} if sewn.metal is None else {"Metallic": sewn.metal}
     nodes.surface(
+        bounced=colour,
         Base_Color=colour,
-        Roughness=float(p["roughness"]),
+        Roughness=nodes.math("MULTIPLY_ADD", worn, 0.2, float(p["roughness"]) - 0.04),
         Specular_IOR_Level=0.5,
-        Normal=nodes.bump(cells.outputs["Distance"], 0.0004, 0.5),
+        Normal=_relief(nodes, nodes.math("ADD", sewn.height, wrinkled)),
+        **extra,
     )
 
 

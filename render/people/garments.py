@@ -303,7 +303,7 @@ def _finish(shell: Shell, garment: GarmentSpec, piece: Piece, under: list[Solid]
         vertices=vertices,
         faces=faces,
         normals=vertex_normals(vertices, faces),
-        uv=_uv(shell.template[source], shell.arm[source], faces),
+        uv=_uv(shell.template[source], shell.arm[source], faces, legs=piece.fit != "skirt"),
         part_ids=_parts(shell.template[source], faces, piece, garment),
         material=cloth_material(garment.fabric, MARKS.get(garment.kind, ()), garment.cut),
         attributes={"edge": np.clip(shell.edge, 0, 0.1)[source], "top": np.clip(top, 0, 0.1)[source]},
@@ -326,11 +326,15 @@ def _parts(
     return np.asarray(np.where(sock, side, parts), dtype=np.uint8)
 
 
-def _uv(template: Points, arm: Field, faces: Int32[np.ndarray, "f 3"]) -> Float64[np.ndarray, "f 3 2"]:
-    """Texture coordinates in metres, by cloth panel: front and back of the trunk, sleeves, trouser legs."""
+def _uv(
+    template: Points, arm: Field, faces: Int32[np.ndarray, "f 3"], *, legs: bool
+) -> Float64[np.ndarray, "f 3 2"]:
+    """Texture coordinates in metres, by cloth panel: front and back of the trunk, sleeves, and trouser legs
+    where there are some.
+    """
     corner, centre = template[faces], template[faces].mean(1)
     sleeve = arm[faces].mean(1) > 0.5
-    leg = ~sleeve & (centre[:, 2] < -0.02)
+    leg = ~sleeve & (centre[:, 2] < -0.02) & legs
     side = np.where(centre[:, :1] >= 0, 1.0, -1.0)
     flank = np.clip(corner[..., 0] / 0.1, -1, 1)
     front = corner[..., 0] + 0.7 * flank * (corner[..., 1] + 0.12)

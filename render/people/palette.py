@@ -155,6 +155,7 @@ SOBER = (
     "briefs",
     "vest",
 )
+SATIN = (0.28, 0.42)  # roughness of ties
 ROUGHNESS = {"leather": (0.3, 0.5), "gradient": (0.5, 0.7), "plain": (0.65, 0.9), "floral": (0.55, 0.85)}
 
 
@@ -193,7 +194,7 @@ def sample_fabric(rng: np.random.Generator, kind: str) -> FabricSpec:
     for _ in range(3):
         if abs(sum(accent) - sum(colour)) < 0.3:
             accent = _dye(rng, "", "plain")
-    low, high = ROUGHNESS.get(pattern, (0.75, 0.95))
+    low, high = SATIN if kind == "tie" else ROUGHNESS.get(pattern, (0.75, 0.95))
     return FabricSpec(
         pattern=pattern,
         colour=colour,
