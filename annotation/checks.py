@@ -83,12 +83,21 @@ def _check_normal(labels: Labels) -> Iterator[Problem]:
         worst = length[bad][np.argmax(np.abs(length[bad] - 1))]
         yield Problem("normal:length", f"expected 1 or 0; {int(bad.sum())} pixels differ, worst {worst:.4g}")
     elif labels.camera is not None and (length > 0).any():
-        away = _share_turned_away(labels.normal, labels.camera)
+        away = _share_turned_away(_without_hair(labels), labels.camera)
         if away > _AWAY_SHARE:
             yield Problem(
                 "normal:away",
                 f"expected normals toward the camera (x right, y up, z toward it); {away:.0%} point away",
             )
+
+
+def _without_hair(labels: Labels) -> Float32[np.ndarray, "height width 3"]:
+    """Normals, 0 on hair where parts say so: strands are shaded round, and seen from behind as often as not."""
+    assert labels.normal is not None
+    if labels.parts is None:
+        return labels.normal
+    hair = labels.parts == part_vocabulary(labels.part_classes).names.index("Hair")
+    return np.where(hair[..., None], np.float32(0), labels.normal)
 
 
 def _share_turned_away(normal: Float32[np.ndarray, "height width 3"], camera: Camera) -> float:

@@ -98,7 +98,7 @@ def test_two_people_have_their_own_ids_and_hide_each_other(specs: list[SampleSpe
     labels = Engine(threads=2).render_labels(pair)
     assert labels.instance is not None and labels.keypoints is not None
     assert set(np.unique(labels.instance)) >= {0, 1}
-    assert labels.keypoints.shape == (2, 17, 4)
+    assert labels.keypoints.shape == (2, 308, 4)
     in_front, behind = labels.keypoints[:, :, 3]
     assert (in_front == 2).sum() > (behind == 2).sum()
     assert (behind == 1).any()

@@ -80,7 +80,8 @@ def test_person_against_embree(name: str, someone: PersonSpec, engine: Engine, c
     labels = engine.render_labels(rig.probe(someone, _target(rig, built_person(someone)), scale=2))
     found = disagreement(labels, caster.cast_around(_camera(labels)))
     assert found.pixels > 100
-    assert found.unsettled <= 0.02 * found.pixels
+    # At 30 m a strand of hair is a hundredth of a pixel: a ray a thousandth of one aside meets another.
+    assert found.unsettled <= (0.05 if name == "far" else 0.02) * found.pixels
     _assert_exact(found)
 
 
