@@ -92,7 +92,8 @@ def _check_normal(labels: Labels) -> Iterator[Problem]:
 
 
 def _without_hair(labels: Labels) -> Float32[np.ndarray, "height width 3"]:
-    """Normals, 0 on hair where parts say so: strands are shaded round, and seen from behind as often as not."""
+    """Normals, 0 on hair where parts say so: strands are shaded round, and seen from behind as often as not.
+    """
     assert labels.normal is not None
     if labels.parts is None:
         return labels.normal
