@@ -213,7 +213,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="6 people")
     parser.add_argument("--people", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--asset-folder", type=Path)
     parser.add_argument("--out", type=Path, help="folder for sheet.png")
