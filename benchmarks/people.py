@@ -160,12 +160,8 @@ def _count_keypoints(tally: Tally, spec: SampleSpec, labels: Labels, config: Ren
 
 def time_one_core(config: RenderConfig) -> dict[str, float]:
     """Seconds to draw, build and load a person, in a process that may use one core."""
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "import people; people.print_times(people.parse(sys.argv[2:]))"
-    )
     given = [] if config.asset_folder is None else ["--asset-folder", str(config.asset_folder)]
-    command = [sys.executable, "-P", "-c", code, str(Path(__file__).parent), *given]
+    command = [sys.executable, "-P", __file__, "--times", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -217,6 +213,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--asset-folder", type=Path)
     parser.add_argument("--out", type=Path, help="folder for sheet.png")
+    parser.add_argument("--times", action="store_true", help="only the seconds, as the run measures them")
     given = parser.parse_args(arguments)
     if given.quick:
         given.people = min(given.people, 6)
@@ -225,6 +222,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     given = parse()
+    if given.times:
+        print_times(given)
     config = job(given)
     tally = survey(config)
     if given.out is not None:
