@@ -83,7 +83,8 @@ def _check_normal(labels: Labels) -> Iterator[Problem]:
         worst = length[bad][np.argmax(np.abs(length[bad] - 1))]
         yield Problem("normal:length", f"expected 1 or 0; {int(bad.sum())} pixels differ, worst {worst:.4g}")
     elif labels.camera is not None and (length > 0).any():
-        away = _share_turned_away(_without_hair(labels), labels.camera)
+        off_hair = np.where(_hair(labels, length.shape)[..., None], np.float32(0), labels.normal)
+        away = _share_turned_away(off_hair, labels.camera)
         if away > _AWAY_SHARE:
             yield Problem(
                 "normal:away",
@@ -91,14 +92,13 @@ def _check_normal(labels: Labels) -> Iterator[Problem]:
             )
 
 
-def _without_hair(labels: Labels) -> Float32[np.ndarray, "height width 3"]:
-    """Normals, 0 on hair where parts say so: strands are shaded round, and seen from behind as often as not.
+def _hair(labels: Labels, shape: tuple[int, ...]) -> Bool[np.ndarray, "height width"]:
+    """Pixels of hair where parts say so. Strands are seen from behind as often as from in front, and are
+    thinner than what the samples of a picture find.
     """
-    assert labels.normal is not None
     if labels.parts is None:
-        return labels.normal
-    hair = labels.parts == part_vocabulary(labels.part_classes).names.index("Hair")
-    return np.where(hair[..., None], np.float32(0), labels.normal)
+        return np.zeros(shape, bool)
+    return np.asarray(labels.parts == part_vocabulary(labels.part_classes).names.index("Hair"))
 
 
 def _share_turned_away(normal: Float32[np.ndarray, "height width 3"], camera: Camera) -> float:
@@ -126,7 +126,7 @@ def _check_masks(labels: Labels) -> Iterator[Problem]:
     if labels.alpha is not None:
         # Alpha is filtered, depth is not: they may disagree within one pixel of a silhouette.
         lost = int((~_grown(surface) & (labels.alpha == 255)).sum())
-        extra = int((surface & ~_grown(labels.alpha > 0)).sum())
+        extra = int((surface & ~_grown(labels.alpha > 0) & ~_hair(labels, surface.shape)).sum())
         if lost or extra:
             yield Problem(
                 "mask:alpha-depth",

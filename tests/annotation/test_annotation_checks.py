@@ -10,6 +10,7 @@ import pytest
 from annotation.camera import Camera
 from annotation.checks import check_labels
 from annotation.labels import Labels, from_members, to_members
+from annotation.parts import part_vocabulary
 
 HEIGHT, WIDTH = 96, 72
 
@@ -115,6 +116,18 @@ def test_alpha_may_be_soft_within_one_pixel_of_the_silhouette() -> None:
     shifted = np.roll(labels.alpha, 1, axis=1)
     assert check_labels(replace(labels, alpha=shifted)) == []
     assert names(replace(labels, alpha=np.roll(labels.alpha, 2, axis=1))) == {"mask:alpha-depth"}
+
+
+def test_strands_of_hair_may_look_away_and_be_missed_by_alpha() -> None:
+    labels = good_labels()
+    hair = part_vocabulary(labels.part_classes).names.index("Hair")
+    assert labels.normal is not None and labels.alpha is not None and labels.parts is not None
+    top = np.arange(HEIGHT)[:, None] < HEIGHT // 2
+    normal = np.where(top[..., None], -labels.normal, labels.normal).astype(np.float32)
+    changed = replace(labels, normal=normal, alpha=np.where(top, 0, labels.alpha).astype(np.uint8))
+    assert {p.name for p in check_labels(changed)} == {"normal:away", "mask:alpha-depth"}
+    parts = np.where(top & (labels.parts > 0), hair, labels.parts).astype(np.uint8)
+    assert check_labels(replace(changed, parts=parts)) == []
 
 
 def test_people_and_points_are_counted() -> None:
