@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 
-from render.people.accessories.mask import (
+from render.people.accessories.solids import (
     Solid,
     ball,
     bar,

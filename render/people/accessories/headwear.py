@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
-from render.people.accessories.mask import (
+from render.people.accessories.solids import (
     Solid,
     ball,
     bar,
