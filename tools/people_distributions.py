@@ -15,6 +15,7 @@ import numpy as np
 
 from render.people import PersonSpec, sample_person
 from render.people.body import body_model, shape_body
+from render.people.phenotype import AGE_YEARS
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 LIMBS = {
@@ -73,15 +74,16 @@ def plot(people: Sequence[PersonSpec], path: Path) -> None:
     figure = Figure(figsize=(16, 12), layout="constrained")
     axes = figure.subplots(3, 4)
     tall = heights(people)
-    adult = np.array([p.phenotype["age"] >= 0.62 for p in people])
+    years = np.interp([p.phenotype["age"] for p in people], *AGE_YEARS)
+    adult = years >= 18
     female = np.array([p.phenotype["gender"] > 0.5 for p in people])
     _histogram(
         axes[0, 0],
-        np.array([p.phenotype["age"] for p in people]),
-        "age (anny's scale)",
-        "1/3 child, 2/3 young, 1 old",
+        years,
+        "age",
+        "years",
     )
-    for mask, label in ((adult & female, "women"), (adult & ~female, "men"), (~adult, "children")):
+    for mask, label in ((adult & female, "women"), (adult & ~female, "men"), (~adult, "under 18")):
         axes[0, 1].hist(tall[mask], bins=30, alpha=0.6, label=f"{label}: {tall[mask].mean():.2f} m")
     axes[0, 1].set_title("height")
     axes[0, 1].legend(fontsize=7)
