@@ -1,5 +1,5 @@
-"""What makes duplicates comparable: digest of the pixels, perceptual hash, thumbnail. And the rule for exact ones:
-the same bytes under two names, or the same pixels in two files (other EXIF, other compression level).
+"""What makes duplicates comparable: digest of the pixels, perceptual hash, thumbnail. And the rule for exact
+ones: the same bytes under two names, or the same pixels in two files (other EXIF, other compression level).
 """
 
 from hashlib import sha256
@@ -40,10 +40,10 @@ def measure_hashes(image: RGB, views: Views | None = None) -> dict[str, Any]:
 def phash(image: RGB, views: Views | None = None) -> int:
     """64-bit perceptual hash: similar pictures differ in few bits. A flat image's is 0.
 
-    Luma averaged by area to 512 px, then to 32 x 32, its DCT-II, the 64 lowest frequencies without the mean (by u + v, then
-    v), each a bit: above their median or not; the lowest frequency is the highest bit. After Zauner,
-    "Implementation and benchmarking of perceptual image hash functions", 2010, who leaves out all of the first
-    row and column too, and with them every picture that varies in one direction only.
+    Luma averaged by area to 512 px, then to 32 x 32, its DCT-II, the 64 lowest frequencies without the mean
+    (by u + v, then v), each a bit: above their median or not; the lowest frequency is the highest bit. After
+    Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010, who leaves out all of
+    the first row and column too, and with them every picture that varies in one direction only.
 
     A mirrored or turned picture is another picture. Coefficients are rounded to 1/16 grey level before they
     are compared, so that two CPUs agree unless one falls within float64's error of a rounding step.
@@ -58,8 +58,8 @@ def phash(image: RGB, views: Views | None = None) -> int:
 
 
 def thumbnail(image: RGB, views: Views | None = None) -> bytes:
-    """Luma averaged by area to 512 px, then to 16 x 16, uint8, row by row: 256 bytes. Tells pictures whose hashes
-    collide.
+    """Luma averaged by area to 512 px, then to 16 x 16, uint8, row by row: 256 bytes. Tells pictures whose
+    hashes collide.
     """
     grey = (views or Views(image)).small_grey
     return resized(grey, THUMBNAIL_SIDE, THUMBNAIL_SIDE).tobytes()

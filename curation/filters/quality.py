@@ -1,9 +1,10 @@
 """Statistics of an image's pixels: how bright, how sharp, how empty. Columns for `select`; no model, no
 decision.
 
-Pure functions of the upright pixels. Y is luma (BT.601, of gamma-encoded values), 0..255; "small" is the image
-averaged by area to a longer side of 512 px (never enlarged; `curation.filters.reduce`). Results do not depend on OpenCV's threads; they
-are rounded to four decimals, since the order in which floats are summed is a CPU's own.
+Pure functions of the upright pixels. Y is luma (BT.601, of gamma-encoded values), 0..255; "small" is the
+image averaged by area to a longer side of 512 px (never enlarged; `curation.filters.reduce`). Results do not
+depend on OpenCV's threads; they are rounded to four decimals, since the order in which floats are summed is a
+CPU's own.
 """
 
 import cv2
@@ -69,8 +70,8 @@ def sharpness(small: Grey) -> float:
 def flatness(grey: Grey) -> float:
     """Share of pixels whose Y equals that of the pixel to the right and of the one below: 0 .. 1.
 
-    At full size, in every third row: averaging would make flats of noise's absence and noise of flats' edges. Screenshots and
-    drawings are mostly flat; photographs are where they are clipped or strongly compressed.
+    At full size, in every third row: averaging would make flats of noise's absence and noise of flats' edges.
+    Screenshots and drawings are mostly flat; photographs are where they are clipped or strongly compressed.
     """
     if min(grey.shape) < 2:
         return float(grey.max(initial=0) == grey.min(initial=255))
@@ -113,8 +114,8 @@ def _grid(profile: Float64[np.ndarray, " steps"]) -> float:
 
 
 def colourfulness(halved: RGB) -> float:
-    """sqrt(var rg + var yb) + 0.3 sqrt(mean rg ^ 2 + mean yb ^ 2), rg = R - G, yb = (R + G) / 2 - B: 0 grey, 15
-    slightly, 59 quite, 109 extremely colourful; Hasler and Suesstrunk, "Measuring colourfulness in natural
+    """sqrt(var rg + var yb) + 0.3 sqrt(mean rg ^ 2 + mean yb ^ 2), rg = R - G, yb = (R + G) / 2 - B: 0 grey,
+    15 slightly, 59 quite, 109 extremely colourful; Hasler and Suesstrunk, "Measuring colourfulness in natural
     images", HVEI 2003. Expects the image halved to at most 512 px.
     """
     red, green, blue = (halved[..., channel].astype(np.int16) for channel in range(3))

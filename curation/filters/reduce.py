@@ -38,7 +38,9 @@ class Views:
 
     @cached_property
     def halved(self) -> RGB:
-        """The image halved until its longer side is at most SMALL px: cheaper than `small`, less exact in size."""
+        """The image halved until its longer side is at most SMALL px: cheaper than `small`, less exact in
+        size.
+        """
         return halved(self.image, SMALL)
 
 
@@ -64,7 +66,9 @@ def bounded(pixels: Pixels, longest: int) -> Pixels:
 
 
 def halved(pixels: Pixels, longest: int) -> Pixels:
-    """The pixels averaged 2 x 2 until the longer side is at most `longest` px. An odd last row or column goes."""
+    """The pixels averaged 2 x 2 until the longer side is at most `longest` px. An odd last row or column
+    goes.
+    """
     while max(pixels.shape[:2]) > longest and min(pixels.shape[:2]) > 1:
         height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
         pixels = resized(pixels[: 2 * height, : 2 * width], height, width)
