@@ -1,112 +1,158 @@
 """materialise: the original bytes of every kept image into shards, never re-encoded, with where they came
-from.
+from. Or, when asked for, each image resized to a square.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
+from curation.boxes import RGB
+from curation.decisions import funnel, selected
+from curation.decode import decode
 from curation.job import Job
+from curation.kept import cut_by_key, read_slice
 from curation.pool import read_input
-from curation.select import STAGE as SELECT_STAGE
-from curation.select import read_decisions
 from shards.config import Config
 from shards.errors import ShardError, UsageError
 from shards.manifest import read_manifest
 from shards.sample import Sample, canonical_json, digest_json
-from shards.units import Stage, Unit, code_digest
+from shards.units import STATE, Stage, Unit, code_digest
 from shards.writer import ShardWriter
 
 STAGE = "materialise"
 PROVENANCE_SCHEMA = 1
-_CODE = ("curation.columns", "curation.materialise", "curation.pool")
-_KEY_BITS = 32  # of a key's 128, enough to cut the key space into ranges
-_READ = ("source", "member", "offset", "bytes", "key", "metadata", "format", "width", "height", "orientation")
-_WANTED = (*_READ, "people", "text_area", "person_boxes", "text_boxes", "sha256")
+_CODE = tuple(f"curation.{name}" for name in ("columns", "decode", "keys", "kept", "materialise", "pool"))
+
+
+class Resize(Config):
+    """A square for pretraining: the paper resizes each image "to a fixed size with a square aspect ratio"
+    (section 3.2), so the aspect is not kept. Reduced sides are averaged by area, enlarged ones interpolated
+    by cubics. The image is upright and 8-bit RGB afterwards.
+    """
+
+    side: int = Field(default=1024, ge=16, le=8192, description="px")
+    format: Literal["jpg", "png"] = "jpg"
+    quality: int = Field(default=95, ge=1, le=100, description="of JPEG")
 
 
 class MaterialiseConfig(Config):
-    """How the kept images are cut into shards."""
+    """How the kept images are cut into shards, and what becomes of them."""
 
     samples_per_shard: int = Field(
         default=4096, ge=1, description="on average; keys decide, so counts vary a little"
     )
+    resize: Resize | None = Field(default=None, description="the original bytes when not given")
 
 
-def plan_materialise(pool: Path, selection: Path, config: MaterialiseConfig) -> Job:
+def plan_materialise(
+    pool: str | Path, annotations: str | Path, selection: Path, out: Path, config: MaterialiseConfig
+) -> Job:
     """One unit per equal range of the key space; a unit's input is the digest of the kept rows in its range.
 
-    So another selection remakes only the shards whose images changed, as long as the number of shards is the
-    same. Raises UsageError when nothing was kept.
+    The kept rows are written beneath `out/.stage` while planning, once per selection. Another selection
+    remakes only the shards whose images changed, as long as the number of shards is the same. Raises
+    UsageError when nothing was kept, the selection is of other annotations, or `out` is another stage's.
     """
-    manifest = read_manifest(selection)
-    if manifest.provenance.get("stage", {}).get("name") != SELECT_STAGE:
-        raise UsageError(f"{selection}: expected the output of `vitruvian curate select`")
-    rows = kept_rows(selection)
-    if not rows.num_rows:
+    manifest, annotated = selected(selection), read_manifest(annotations)
+    if manifest.provenance["annotations"] != annotated.digest:
+        raise UsageError(
+            f"{selection}: not a selection of {annotations}, or an outdated one; run select again"
+        )
+    if not funnel(selection)["kept"]:
         raise UsageError(
             f"{selection}: no image was kept; look at its funnel and loosen a threshold of curate.select"
         )
-    shards = -(-rows.num_rows // config.samples_per_shard)
-    units = tuple(_unit(rows, number, shards) for number in range(shards))
-    key = digest_json({"config": config.model_dump(mode="json"), "code": code_digest(*_CODE)})
+    _require_own(out)
+    rows = f"kept-{digest_json([manifest.digest, annotated.digest, config.samples_per_shard, 1])[:16]}"
+    slices = cut_by_key(annotations, selection, config.samples_per_shard, out / STATE / rows)
+    for other in (out / STATE).glob("kept-*"):
+        if other.name != rows:
+            shutil.rmtree(other, ignore_errors=True)
+    units = tuple(
+        Unit(
+            f"curated-{s.number:06d}", {"rows": f"{rows}/{s.file}", "samples": s.samples}, {"rows": s.sha256}
+        )
+        for s in slices
+    )
+    settings = config.model_dump(mode="json", exclude_none=True)
+    if config.resize:
+        settings["opencv"] = cv2.__version__  # its resampling and encoders make the bytes
+    key = digest_json({"config": settings, "code": code_digest(*_CODE)})
     provenance = {"config": config.model_dump(mode="json"), "selection": manifest.digest}
-    worker = Materialise(pool, selection)
-    return Job(STAGE, key, tuple(unit for unit in units if unit.payload["samples"]), worker, provenance)
-
-
-def kept_rows(selection: Path) -> pa.Table:
-    """The kept rows of a selection in key order, one per key."""
-    decisions = read_decisions(selection)
-    kept = decisions.filter(decisions["kept"]).select(_WANTED)
-    table = kept.sort_by([("key", "ascending"), ("source", "ascending"), ("offset", "ascending")])
-    keys = table["key"].combine_chunks()
-    if len(keys) < 2:
-        return table
-    # Without duplicate removal the same bytes may be kept twice; a shard holds a key once.
-    new = pc.not_equal(keys[1:], keys[:-1])
-    return table.filter(pa.concat_arrays([pa.array([True]), new]))
+    return Job(STAGE, key, units, Materialise(pool, config.resize), provenance)
 
 
 @dataclass(frozen=True)
 class Materialise:
     """The worker: the kept inputs of one key range -> one shard."""
 
-    pool: Path
-    selection: Path
+    pool: str | Path
+    resize: Resize | None = None
 
     def __call__(self, stage: Stage, unit: Unit) -> None:
-        rows = rows_between(kept_rows(self.selection), unit.payload["first"], unit.payload["last"])
-        if digest_json(rows.to_pylist()) != unit.inputs["rows"]:
-            raise ShardError(f"{self.selection}: changed since this unit was planned; run materialise again")
+        rows = read_slice(stage.out / STATE, unit.payload["rows"], unit.inputs["rows"])
         with ShardWriter(stage.out, unit.name, columns=index_columns) as writer:
-            for sample in samples(self.pool, rows):
+            for sample in samples(self.pool, rows, self.resize):
                 writer.add(sample)
             writer.commit(stage_name=stage.name, stage_key=stage.key, inputs=unit.inputs)
 
 
-def samples(pool: Path, rows: pa.Table) -> Iterator[Sample]:
-    """The samples of kept rows: the original bytes under their proper extension, and a json member.
+def samples(pool: str | Path, rows: pa.Table, resize: Resize | None = None) -> Iterator[Sample]:
+    """The samples of kept rows, one in memory at a time: the original bytes under their proper extension,
+    and a json member. Read in the pool's order.
 
-    Read in the pool's order. The json: {"schema", "width", "height", "people", "provenance": {"source",
-    "member", "sha256", "orientation", "person_boxes", "text_boxes", "text_area", "original" (the json member
-    it had)}}.
+    The json: {"schema", "width", "height", "people", "provenance": {"source", "member", "sha256",
+    "orientation", "person_boxes", "text_boxes", "text_area", "original" (the json member it had)}}. Of a
+    resized image, width and height are the new ones and "resize" says {"width", "height" (of the original,
+    upright), "format", "quality"}; boxes stay in pixels of the original, and the key is that of its bytes.
     """
     for row in rows.sort_by([("source", "ascending"), ("offset", "ascending")]).to_pylist():
-        members = {row["format"]: read_input(pool, row), "json": canonical_json(_describe(row))}
-        yield Sample(row["key"], members)
+        data, described = read_input(pool, row), _describe(row)
+        if resize is None:
+            members = {row["format"]: data}
+        else:
+            members = {resize.format: resized(data, row, resize)}
+            described |= {"width": resize.side, "height": resize.side, "resize": _resize_note(row, resize)}
+        yield Sample(row["key"], {**members, "json": canonical_json(described)})
+
+
+def resized(data: bytes, row: Mapping[str, Any], resize: Resize) -> bytes:
+    """An image file of `resize.side` squared. Raises ShardError when it cannot be decoded any more."""
+    decoded = decode(data, int(row["width"]) * int(row["height"]))
+    if decoded.image is None:
+        raise ShardError(
+            f"{row['source']}: {decoded.status}, though annotate has decoded it; run annotate again"
+        )
+    flags = [cv2.IMWRITE_JPEG_QUALITY, resize.quality] if resize.format == "jpg" else []
+    square = to_square(decoded.image, resize.side)
+    return bytes(cv2.imencode(f".{resize.format}", np.ascontiguousarray(square[..., ::-1]), flags)[1])
+
+
+def to_square(image: RGB, side: int) -> RGB:
+    """uint8 RGB stretched to side x side: an axis that shrinks by area first, one that grows by cubics
+    then.
+    """
+    height, width = image.shape[:2]
+    smaller = (min(width, side), min(height, side))
+    if smaller != (width, height):
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (side, side):
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+    return image
 
 
 def index_columns(sample: Sample) -> Mapping[str, Any]:
     """The scalars of the shard's index."""
     meta = sample.meta()
-    boxes = meta["provenance"]["person_boxes"]
+    boxes = meta["provenance"]["person_boxes"] or []
     return {
         "width": meta["width"],
         "height": meta["height"],
@@ -116,19 +162,13 @@ def index_columns(sample: Sample) -> Mapping[str, Any]:
     }
 
 
-def rows_between(rows: pa.Table, first: int, last: int) -> pa.Table:
-    """The rows whose key's first 32 bits lie in first..last, both included."""
-    low, high = f"{first:08x}", f"{last:08x}"
-    prefix = pc.utf8_slice_codeunits(rows["key"], 0, _KEY_BITS // 4)
-    return rows.filter(pc.and_(pc.greater_equal(prefix, low), pc.less_equal(prefix, high)))
-
-
-def _unit(rows: pa.Table, number: int, shards: int) -> Unit:
-    first = -(-(number << _KEY_BITS) // shards)
-    last = -(-((number + 1) << _KEY_BITS) // shards) - 1
-    inside = rows_between(rows, first, last)
-    payload = {"first": first, "last": last, "samples": inside.num_rows}
-    return Unit(f"curated-{number:06d}", payload, {"rows": digest_json(inside.to_pylist())})
+def _require_own(out: Path) -> None:
+    """Nothing is written beneath a folder that `open_stage` would refuse."""
+    claim = out / STATE / "claim.json"
+    if claim.is_file() and (name := json.loads(claim.read_bytes()).get("name")) != STAGE:
+        raise UsageError(f"{out}: holds the output of stage {name!r}, not {STAGE!r}; choose another --out")
+    if not claim.is_file() and out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
+        raise UsageError(f"{out}: holds files that no stage made; choose another --out or empty it")
 
 
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +181,11 @@ def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
         "people": row["people"],
         "provenance": {**provenance, "original": _parsed(row["metadata"])},
     }
+
+
+def _resize_note(row: Mapping[str, Any], resize: Resize) -> dict[str, Any]:
+    quality = {"quality": resize.quality} if resize.format == "jpg" else {}
+    return {"width": row["width"], "height": row["height"], "format": resize.format, **quality}
 
 
 def _rounded(value: Any) -> Any:

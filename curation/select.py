@@ -1,114 +1,79 @@
-"""select: thresholds over the columns of `annotate`; every input kept or rejected for one reason, in seconds,
-no pixels.
+"""select: rules over the columns of `annotate`; every input kept or rejected for one reason, in seconds, no
+pixels.
+
+Two passes over the tables' batches, in bounded memory: the first judges rows by what stands in them, the
+second writes the decisions; in between duplicates are resolved over all rows (`curation.ledger`). The bytes
+written depend on the tables and the rules, not on threads, memory or the cut into batches.
 """
 
-import json
-from collections import Counter
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from os import cpu_count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
+from jaxtyping import Int64, UInt64
 
-from curation.columns import DECISIONS, DECODED_OK
-from curation.filters.duplicates import Sameness, duplicate_rule
-from curation.filters.person import SizeRule, count_people, person_rule
-from curation.filters.size import size_rule
-from curation.filters.text import text_rule
+from curation.columns import DECISIONS
+from curation.decisions import DECISIONS_NAME, STAGE, SUMMARY_FILE
+from curation.funnel import Tally
+from curation.histograms import Histograms
 from curation.job import Job
-from shards.config import Config
+from curation.keys import to_hex, to_words
+from curation.ledger import NEAR, Ledger, resolve
+from curation.rules import DECODE, SUBSET, RuleSet
+from curation.tables import BATCH, Batch, Tables, in_order
+from curation.verdicts import PASSES, Verdicts, in_subset, judge, needed_columns, read_boxes
 from shards.errors import ShardError, UsageError
-from shards.files import temporary_path
-from shards.index import write_table
-from shards.manifest import commit_files, read_manifest
-from shards.reader import Dataset
+from shards.files import temporary_folder, temporary_path
+from shards.manifest import Manifest, commit_files, read_manifest
 from shards.sample import canonical_json, digest_json
 from shards.units import Stage, Unit, code_digest
 
-STAGE = "select"
-DECISIONS_NAME = "decisions"
-FUNNEL_FILE = "decisions.funnel.json"
-KEPT = "kept"
-
-
-class SelectConfig(Config):
-    """Thresholds. The defaults are the paper's (section 3.1) where it gives one; comparisons are strict, as
-    there.
-
-    The scores' meaning is the detector's: 0.9 of one is not 0.9 of another.
-    """
-
-    min_score: float = Field(default=0.9, ge=0, le=1, description="a person's score must be greater")
-    min_box_side: float = Field(default=300.0, ge=0, description="px; a person's box must be larger")
-    size_rule: SizeRule = Field(
-        default="min", description="which side of the box: the shorter, longer, vertical"
+MEMORY = 4 << 30  # bytes
+_NEAR_COLUMNS = ("phash", "thumbnail", "width", "height", "bytes")
+_CODE = tuple(
+    f"curation.{name}"
+    for name in (
+        "columns",
+        "duplicates",
+        "funnel",
+        "histograms",
+        "keys",
+        "ledger",
+        "rules",
+        "select",
+        "verdicts",
     )
-    min_count_score: float = Field(
-        default=0.3, ge=0, le=1, description="boxes above it are counted as people"
-    )
-    max_text_area: float = Field(default=0.02, ge=0, le=1, description="share of the image under text")
-    min_image_side: int = Field(default=64, ge=1, description="px; shorter side of the image")
-    duplicates: Sameness = Field(default="pixels", description="what makes two images the same")
+)
 
 
-STEPS = ("decode", "size", "duplicate", "text", "person")
-"""The rules in order: an input that several would reject is counted under the first."""
+def plan_select(
+    annotations: Path | str, rules: RuleSet, memory: int = MEMORY, scratch: Path | None = None
+) -> Job:
+    """One unit: all tables of `annotations` -> `decisions.parquet` and its summary.
 
-
-def decide(annotations: pa.Table, config: SelectConfig) -> pa.Table:
-    """Add `kept` and `reason` (schema `curation.columns.DECISIONS`) to an annotation table; rows keep their
-    order.
+    `memory`: bytes, a limit on what resolving duplicates may hold. `scratch`: where the ledger lies while it
+    runs (in the output folder by default); 38 bytes a row, and 300 for each that reaches a near-duplicates
+    rule. Raises UsageError when the annotations are not complete.
     """
-    status = annotations["status"]
-    reasons = (
-        pc.if_else(pc.equal(status, DECODED_OK), pa.scalar(None, pa.string()), status),
-        size_rule(annotations, config.min_image_side),
-        duplicate_rule(annotations, config.duplicates),
-        text_rule(annotations, config.max_text_area),
-        person_rule(annotations, config.min_score, config.min_box_side, config.size_rule),
-    )
-    reason = pc.coalesce(*reasons)
-    people = count_people(annotations, config.min_count_score)
-    table = annotations.append_column("people", people)
-    table = table.append_column("kept", pc.is_null(reason)).append_column("reason", reason)
-    return table.select(DECISIONS.names).cast(DECISIONS)
+    manifest = annotated(annotations)
+    rules = rules.resolved()
+    config = rules.model_dump(mode="json", exclude_none=True)
+    unit = Unit(DECISIONS_NAME, {}, {"annotations": manifest.digest})
+    key = digest_json({"rules": config, "code": code_digest(*_CODE)})
+    provenance = {"rules": config, "annotations": manifest.digest, "pool": manifest.provenance["pool"]}
+    return Job(STAGE, key, (unit,), Select(annotations, rules, memory, scratch), provenance)
 
 
-def summarise(decisions: pa.Table) -> dict[str, Any]:
-    """The funnel of a decision table as JSON data: {"inputs", "kept", "stages": [...], "people": {...}}.
-
-    A stage: {"stage", "entered", "rejected", "left", "reasons": {reason: count}}, in the order of the rules;
-    `duplicate:<key>` counts as `duplicate`. "people": number of people (as text) -> number of kept images.
-    """
-    counts = Counter(map(reason_group, decisions["reason"].to_pylist()))
-    kept, left, stages = counts.pop(KEPT, 0), decisions.num_rows, []
-    for step in STEPS:
-        reasons = {reason: n for reason, n in sorted(counts.items()) if reason.partition(":")[0] == step}
-        rejected = sum(reasons.values())
-        stage = {"stage": step, "entered": left, "rejected": rejected, "left": left - rejected}
-        stages.append({**stage, "reasons": reasons})
-        left -= rejected
-    if left != kept:
-        raise ShardError(f"the funnel does not add up: {left} inputs left after all rules, {kept} kept")
-    people = Counter(decisions.filter(decisions["kept"])["people"].to_pylist())
-    crowd = {str(number): people[number] for number in sorted(people)}
-    return {"inputs": decisions.num_rows, "kept": kept, "stages": stages, "people": crowd}
-
-
-def reason_group(reason: str | None) -> str:
-    """A reason without what is peculiar to one input: `duplicate:<key>` -> `duplicate`; null -> `kept`."""
-    if reason is None:
-        return KEPT
-    return "duplicate" if reason.startswith("duplicate:") else reason
-
-
-def plan_select(annotations: Path, config: SelectConfig) -> Job:
-    """One unit: all tables of `annotations` -> `decisions.parquet`. Raises UsageError when they are not
-    complete.
-    """
+def annotated(annotations: Path | str) -> Manifest:
+    """The manifest of complete annotations. Raises UsageError for anything else."""
     manifest = read_manifest(annotations)
     if manifest.provenance.get("stage", {}).get("name") != "annotate":
         raise UsageError(f"{annotations}: expected the output of `vitruvian curate annotate`")
@@ -118,79 +83,179 @@ def plan_select(annotations: Path, config: SelectConfig) -> Job:
             f"({manifest.quarantined[0]}, ...): their inputs have no row; "
             "repair or remove them from the pool and run annotate again"
         )
-    unit = Unit(DECISIONS_NAME, {}, {"annotations": manifest.digest})
-    # The whole room is the code: select takes seconds, so there is nothing to save by being subtle.
-    key = digest_json({"config": config.model_dump(mode="json"), "code": code_digest("curation")})
-    provenance = {
-        "config": config.model_dump(mode="json"),
-        "annotations": manifest.digest,
-        "pool": manifest.provenance["pool"],
-    }
-    return Job(STAGE, key, (unit,), Select(annotations, config), provenance)
+    return manifest
 
 
 @dataclass(frozen=True)
 class Select:
-    """The worker: the annotation tables in one folder -> `decisions.parquet` and its funnel."""
+    """The worker: the annotation tables at `annotations` -> `decisions.parquet` and
+    `decisions.summary.json`.
+    """
 
-    annotations: Path
-    config: SelectConfig
+    annotations: Path | str
+    rules: RuleSet
+    memory: int = MEMORY
+    scratch: Path | None = None
+    threads: int | None = None
 
     def __call__(self, stage: Stage, unit: Unit) -> None:
-        decisions = decide(read_annotations(self.annotations), self.config)
-        funnel = summarise(decisions)
+        tables = Tables.open(self.annotations)
         table = temporary_path(stage.out, unit.name, "parquet")
-        counts = temporary_path(stage.out, unit.name, "funnel.json")
-        write_table(decisions, table)
-        counts.write_bytes(canonical_json(funnel))
-        rejects = {reason: n for step in funnel["stages"] for reason, n in step["reasons"].items()}
+        counts = temporary_path(stage.out, unit.name, "summary.json")
+        folder = temporary_folder(self.scratch or stage.out, unit.name) / "ledger"
+        summary = self.decide(tables, folder, table)
+        counts.write_bytes(canonical_json(summary))
+        rejects = {reason: n for step in summary["stages"] for reason, n in step["reasons"].items()}
         commit_files(
             stage.out,
             unit.name,
-            {f"{unit.name}.parquet": table, FUNNEL_FILE: counts},
-            samples=decisions.num_rows,
+            {f"{unit.name}.parquet": table, SUMMARY_FILE: counts},
+            samples=summary["inputs"],
             rejects=rejects,
             stage_name=stage.name,
             stage_key=stage.key,
             inputs=unit.inputs,
         )
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def decide(self, tables: Tables, folder: Path, path: Path) -> dict[str, Any]:
+        """Write the decisions of all rows to `path`; returns the summary."""
+        rows = int(tables.starts[-1])
+        expected = tables.manifest.provenance["pool"]["inputs"]
+        if expected is not None and rows != expected:
+            raise ShardError(
+                f"{self.annotations}: the pool has {expected} inputs, the tables {rows} rows: inputs were "
+                "lost or counted twice"
+            )
+        ledger = Ledger.create(folder, rows)
+        statuses, histograms = self._judge(tables, ledger)
+        resolve(ledger, self.rules, self.memory)
+        tally = Tally(self.rules, statuses)
+        with pq.ParquetWriter(
+            path, DECISIONS, compression="zstd", use_dictionary=["unit", "reason"]
+        ) as writer:
+            for start in range(0, rows, BATCH):
+                decisions = self._decisions(tables, ledger, tally, start, min(start + BATCH, rows))
+                writer.write_table(decisions, row_group_size=BATCH)
+        return tally.to_json() | {"histograms": histograms.to_json()}
+
+    def _judge(self, tables: Tables, ledger: Ledger) -> tuple[tuple[str, ...], Histograms]:
+        """The first pass. Returns what `detail` means at the step `decode`, and the columns' histograms."""
+        near = [n for n, rule in _numbered(self.rules) if rule.duplicates and rule.duplicates.near]
+        pixels = any(rule.duplicates and rule.duplicates.pixels for rule in self.rules.rules)
+        columns = sorted(
+            {
+                *needed_columns(self.rules),
+                *(["pixel_sha256"] if pixels else []),
+                *(_NEAR_COLUMNS if near else []),
+            }
+        )
+        statuses, histograms = dict[str, int](), Histograms(self.rules)
+        arrays = {name: ledger.array(name) for name in ("step", "detail", "people", "key", "pixels")}
+        work = partial(_read_and_judge, tables, self.rules, columns, near[0] if near else None)
+        threads = self.threads or min(cpu_count() or 1, 4)
+        with (
+            (ledger.folder / "near").open("ab") as records,
+            (ledger.folder / "thumbnail").open("ab") as images,
+        ):
+            for batch, judged in in_order(work, tables.batches(), threads):
+                part = slice(batch.start, batch.start + batch.rows)
+                found = judged.verdicts
+                numbers = [statuses.setdefault(status, len(statuses)) for status in found.statuses]
+                decode = found.step == self.rules.steps.index(DECODE)
+                found.detail[decode] = np.array(numbers, np.uint8)[found.detail[decode]]
+                arrays["step"][part], arrays["detail"][part] = found.step, found.detail
+                arrays["people"][part], arrays["key"][part] = found.people, judged.key
+                if judged.pixels is not None:
+                    arrays["pixels"][part] = judged.pixels
+                if judged.near is not None:
+                    judged.near["row"] += batch.start
+                    judged.near.tofile(records)
+                    judged.thumbnails.tofile(images)
+                histograms.merge(judged.histograms)
+        return tuple(statuses), histograms
+
+    def _decisions(self, tables: Tables, ledger: Ledger, tally: Tally, start: int, stop: int) -> pa.Table:
+        """The rows start..stop of the decision table."""
+        part, steps = slice(start, stop), self.rules.steps
+        step, detail = np.array(ledger.array("step")[part]), np.array(ledger.array("detail")[part])
+        people, words = np.array(ledger.array("people")[part]), np.array(ledger.array("key")[part])
+        if self.rules.subset is not None:
+            out = ~in_subset(words, self.rules.subset)
+            if self.rules.subset.of == "kept":
+                out &= step == PASSES
+            step[out], detail[out] = steps.index(SUBSET), 0
+        tally.add(step, detail, people)
+        reason = tally.reasons(step, detail)
+        duplicates = [n for n, rule in _numbered(self.rules) if rule.duplicates]
+        if (same := np.isin(step, duplicates)).any():
+            keepers = to_hex(ledger.array("key")[ledger.array("keeper")[part][same]])
+            named = pc.binary_join_element_wise(reason.filter(pa.array(same)), keepers, ":")
+            reason = pc.replace_with_mask(reason, pa.array(same), named)
+        unit, row = _places(tables.names, tables.starts, start, stop)
+        kept = pa.array(step == PASSES)
+        columns = [unit, pa.array(row), to_hex(words), pa.array(people), kept, reason]
+        return pa.table(columns, DECISIONS)
 
 
-def read_annotations(folder: Path) -> pa.Table:
-    """All rows of an annotation dataset, in the order of its units.
+@dataclass(frozen=True)
+class _Judged:
+    """What one batch gives to the ledger; `near["row"]` counts from the batch's first row."""
 
-    Raises ShardError when a table or the total disagrees with the manifest: then inputs were lost or counted
-    twice.
-    """
-    dataset = Dataset.open(folder)
-    table = dataset.table()
-    expected = dataset.manifest.provenance["pool"]["inputs"]
-    if expected is not None and table.num_rows != expected:
-        raise ShardError(f"{folder}: the pool has {expected} inputs, the tables {table.num_rows} rows")
-    return table
+    verdicts: Verdicts
+    key: UInt64[np.ndarray, "rows 2"]
+    pixels: UInt64[np.ndarray, "rows 2"] | None
+    near: Any
+    thumbnails: Any
+    histograms: Histograms
 
 
-def read_decisions(selection: Path) -> pa.Table:
-    """The decision table of a selection (schema `curation.columns.DECISIONS`)."""
-    read_manifest(selection)
-    return pq.read_table(selection / f"{DECISIONS_NAME}.parquet")
+def _read_and_judge(
+    tables: Tables, rules: RuleSet, columns: Sequence[str], near: int | None, batch: Batch
+) -> _Judged:
+    table = tables.read(batch, columns)
+    boxes = read_boxes(table)
+    verdicts = judge(table, rules, boxes)
+    histograms = Histograms(rules)
+    histograms.add(table, verdicts.people, boxes)
+    key = to_words(table["key"].combine_chunks())
+    pixels = to_words(table["pixel_sha256"].combine_chunks()) if "pixel_sha256" in columns else None
+    records, thumbnails = (None, None) if near is None else _candidates(table, verdicts, near)
+    return _Judged(verdicts, key, pixels, records, thumbnails, histograms)
 
 
-def funnel(selection: Path) -> dict[str, Any]:
-    """The funnel of a finished selection; see `summarise`."""
-    read_manifest(selection)
-    content: dict[str, Any] = json.loads((selection / FUNNEL_FILE).read_bytes())
-    return content
+def _candidates(table: pa.Table, verdicts: Verdicts, near: int) -> tuple[Any, Any]:
+    """Hash, thumbnail and what makes them preferable of the rows that may reach step `near`."""
+    measured = pc.and_(pc.is_valid(table["phash"]), pc.is_valid(table["thumbnail"])).to_numpy()
+    row = np.flatnonzero((verdicts.step > near) & measured)
+    found = table.select(_NEAR_COLUMNS).take(pa.array(row)).combine_chunks()
+    records = np.zeros(len(row), NEAR)
+    column = {name: found[name].to_numpy() for name in _NEAR_COLUMNS if name != "thumbnail"}
+    records["row"], records["hash"], records["bytes"] = row, column["phash"], column["bytes"]
+    records["pixels"] = column["width"].astype(np.int64) * column["height"]
+    if not len(row):
+        return records, np.zeros(0, np.uint8)
+    images = found["thumbnail"].combine_chunks()
+    size = images.type.byte_width
+    data = np.frombuffer(images.buffers()[1], np.uint8)
+    return records, data[images.offset * size : (images.offset + len(images)) * size]
 
 
-def examples(selection: Path, reason: str, count: int) -> list[dict[str, Any]]:
-    """Up to `count` rows of one reason ("kept", "duplicate", "decode:truncated", "person:none", ...), by key.
+def _numbered(rules: RuleSet) -> Iterator[tuple[int, Any]]:
+    """(step, rule) of each rule."""
+    steps = rules.steps
+    for rule in rules.rules:
+        yield steps.index(rule.reason), rule
 
-    Rows are dicts with the columns of DECISIONS; `curation.pool.read_input(pool, row)` gives their bytes.
-    """
-    decisions = read_decisions(selection)
-    groups = pa.array([reason_group(found) for found in decisions["reason"].to_pylist()], pa.string())
-    rows: list[dict[str, Any]] = (
-        decisions.filter(pc.equal(groups, reason)).sort_by("key").slice(0, count).to_pylist()
+
+def _places(
+    names: list[str], starts: Int64[np.ndarray, " tables_and_end"], start: int, stop: int
+) -> tuple[pa.Array, Any]:
+    """(unit, row in it) of the rows start..stop of all tables."""
+    positions = np.arange(start, stop)
+    number = np.searchsorted(starts, positions, side="right") - 1
+    first = int(number[0])
+    unit = pa.DictionaryArray.from_arrays(
+        pa.array((number - first).astype(np.int32)), pa.array(names[first : int(number[-1]) + 1], pa.string())
     )
-    return rows
+    return unit, (positions - starts[number]).astype(np.int32)

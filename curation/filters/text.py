@@ -14,8 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Float32
 from pydantic import Field
 
@@ -25,7 +23,6 @@ from shards.errors import VitruvianError
 from shards.files import sha256_file
 
 MAX_LINE = 0.3
-REASON = "text:area"
 
 
 class TextConfig(Config):
@@ -103,12 +100,6 @@ class _Settings(dict[str, Any]):
 
     def __getattr__(self, name: str) -> Any:
         return self[name]
-
-
-def text_rule(table: pa.Table, max_text_area: float) -> pa.ChunkedArray:
-    """`text:area` where text covers more than `max_text_area` of the image."""
-    too_much = pc.greater(table["text_area"], pa.scalar(max_text_area, pa.float32()))
-    return pc.if_else(too_much, REASON, pa.scalar(None, pa.string()))
 
 
 def _model_path() -> Path:

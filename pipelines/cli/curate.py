@@ -1,4 +1,6 @@
-"""`vitruvian curate`: annotate (models, once), select (thresholds), materialise (bytes into shards)."""
+"""`vitruvian curate`: annotate (models, once), select and explain (rules), materialise (bytes into
+shards).
+"""
 
 import json
 from collections import Counter
@@ -6,18 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
 from curation.job import Job
+from pipelines.cli.calibrate import calibrate
 from shards.config import Config, load_config
+from shards.errors import UsageError
 from shards.manifest import Manifest
 from shards.units import Outcome, close_stage, open_stage, pending
+
+if TYPE_CHECKING:
+    from curation.rules import RuleSet
 
 app = typer.Typer(
     no_args_is_help=True, help="Decide, select and materialise images of people from a raw pool."
 )
+
+app.command()(calibrate)
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Outcomes = Callable[..., Iterator[Outcome]]
@@ -32,7 +42,24 @@ Executor = Annotated[str, typer.Option("--executor", help="inline (this process)
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes under ray; one per core.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PoolPath = Annotated[Path, typer.Argument(help="A folder of images, a folder of tars, a dataset, or a tar.")]
+PoolPath = Annotated[
+    str, typer.Argument(help="A folder of images, a folder of tars, a dataset, or a tar; a path or a URL.")
+]
+Annotations = Annotated[str, typer.Argument(help="The output of `curate annotate`; a path or a URL.")]
+Rules = Annotated[
+    str | None,
+    typer.Option(
+        "--rules",
+        help="A rule set: general, general-100m, general-300m, humans, humans-100m; or a YAML file.",
+    ),
+]
+Memory = Annotated[float, typer.Option("--memory", min=0.1, help="GiB that resolving duplicates may take.")]
+Scratch = Annotated[
+    Path | None,
+    typer.Option(
+        "--scratch", help="Folder for temporary arrays, 40 to 340 bytes an input; in --out if not given."
+    ),
+]
 
 
 @app.command()
@@ -41,6 +68,10 @@ def annotate(
     out: Folder,
     config: ConfigFile = None,
     section: Section = None,
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", help="A known detector, or a path that ends in .onnx; over --config."),
+    ] = None,
     executor: Executor = "inline",
     workers: Workers = None,
     replace: Replace = False,
@@ -52,7 +83,12 @@ def annotate(
     """
     from curation.annotate import AnnotateConfig, plan_annotate
 
-    job = plan_annotate(pool, _load(config, AnnotateConfig, section))
+    settings = _load(config, AnnotateConfig, section)
+    if detector is not None:
+        from curation.detectors import detector_config
+
+        settings = settings.model_copy(update={"detector": detector_config(detector)})
+    job = plan_annotate(cast(Any, _place(pool)), settings)
     manifest = _run(job, out, _outcomes(executor, workers), replace=replace, progress=not quiet)
     bad = _total_rejects(manifest)
     if as_json:
@@ -65,27 +101,100 @@ def annotate(
 
 @app.command()
 def select(
-    annotations: Annotated[Path, typer.Argument(help="The output of `curate annotate`.")],
+    annotations: Annotations,
     out: Folder,
+    rules: Rules = None,
     config: ConfigFile = None,
     section: Section = None,
+    share: Annotated[
+        float | None, typer.Option("--share", help="Keep this share of what the rules keep, 0 to 1, by key.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of --share; smaller shares lie within larger.")
+    ] = 0,
+    memory: Memory = 4.0,
+    scratch: Scratch = None,
+    compare: Annotated[
+        str | None,
+        typer.Option("--explain", help="A selection or a rule set: print what moves from there to this one."),
+    ] = None,
     replace: Replace = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep or reject every annotated input for one reason; no pixel is read. Prints the funnel."""
-    from curation.select import SelectConfig, funnel, plan_select
+    """Keep or reject every annotated input for one reason; no pixel is read. Prints the funnel.
 
-    job = plan_select(annotations, _load(config, SelectConfig, section))
-    manifest = _run(job, out, _outcomes("inline", None), replace=replace, progress=False)
+    The rules are those of --rules, or of --config and --section; `humans` (the paper's) when none is given.
+    """
+    from curation.decisions import funnel
+    from curation.select import plan_select
+
+    chosen = _rules(rules, config, section)
+    if share is not None:
+        chosen = _with_share(chosen, share, seed)
+    place = _place(annotations)
+    job = plan_select(place, chosen, memory=_bytes(memory), scratch=scratch)
+    manifest = _run(job, out, _outcomes("inline", None), replace=replace, progress=False, quiet=quiet)
     if not manifest.quarantined:
         counts = funnel(out)
-        _print_json({"out": str(out), **counts}) if as_json else _print_funnel(counts)
+        told: dict[str, Any] = {"out": str(out), **counts}
+        if compare is not None:
+            with _selection(place, compare, memory, scratch) as other:
+                told["explain"] = _explain(other, out)
+        if as_json:
+            _print_json(told)
+        elif not quiet:
+            _print_funnel(counts)
+        if compare is not None and not as_json:
+            _print_moves(told["explain"])
     _end(manifest, out)
+
+
+@app.command()
+def explain(
+    annotations: Annotations,
+    before: Annotated[
+        str, typer.Argument(help="The output of `curate select`, or a rule set: name or YAML file.")
+    ],
+    after: Annotated[str, typer.Argument(help="The same: what BEFORE is compared with.")],
+    thumbnails: Annotated[
+        Path | None,
+        typer.Option("--thumbnails", help="Write pictures of what moved: .html or .png. Needs --pool."),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", help="The pool that was annotated, for --thumbnails.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Pictures of each move.")] = 12,
+    memory: Memory = 4.0,
+    scratch: Scratch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two selections of the same annotations: how many inputs moved, from which reason to which.
+
+    A rule set is applied on the fly, into a temporary folder.
+    """
+    from curation.explain import contact_sheet
+    from curation.explain import explain as compare
+
+    if thumbnails is not None and pool is None:
+        raise UsageError("--thumbnails shows original pictures: say where they are with --pool")
+    if thumbnails is not None and thumbnails.suffix not in (".html", ".png"):
+        raise UsageError(f"--thumbnails {thumbnails}: expected a name that ends in .html or .png")
+    place = _place(annotations)
+    with (
+        _selection(place, before, memory, scratch) as one,
+        _selection(place, after, memory, scratch) as other,
+    ):
+        explanation = compare(one, other, samples if thumbnails else 0)
+    if thumbnails is not None and pool is not None:
+        contact_sheet(_place(pool), place, explanation, thumbnails)
+    _print_json(explanation.to_json()) if as_json else _print_moves(explanation.to_json())
 
 
 @app.command()
 def materialise(
     pool: PoolPath,
+    annotations: Annotations,
     selection: Annotated[Path, typer.Argument(help="The output of `curate select`.")],
     out: Folder,
     config: ConfigFile = None,
@@ -96,10 +205,14 @@ def materialise(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the original bytes of every kept image of POOL into shards, with where they came from."""
+    """Copy the original bytes of every kept image of POOL into shards, with where they came from.
+
+    With `resize` in the configuration each image becomes a square instead, for pretraining.
+    """
     from curation.materialise import MaterialiseConfig, plan_materialise
 
-    job = plan_materialise(pool, selection, _load(config, MaterialiseConfig, section))
+    settings = _load(config, MaterialiseConfig, section)
+    job = plan_materialise(_place(pool), _place(annotations), selection, out, settings)
     manifest = _run(job, out, _outcomes(executor, workers), replace=replace, progress=not quiet)
     if as_json:
         _print_json({"out": str(out), "samples": manifest.samples, "digest": manifest.digest})
@@ -108,18 +221,69 @@ def materialise(
     _end(manifest, out)
 
 
+def _place(url: str) -> str | Path:
+    """A URL as it is (a path would lose a slash), anything else as a path."""
+    return url if "://" in url else Path(url)
+
+
+def _bytes(gib: float) -> int:
+    return int(gib * 2**30)
+
+
+def _rules(name: str | None, config: Path | None, section: str | None) -> "RuleSet":
+    from curation.rules import load_rules
+
+    if name is not None and config is not None:
+        raise UsageError("give the rules once: with --rules, or with --config and --section")
+    if config is None and section is not None:
+        raise UsageError("--section is a place in the file of --config, which is not given")
+    return load_rules(name or "humans") if config is None else load_rules(config, section)
+
+
+def _with_share(rules: "RuleSet", share: float, seed: int) -> "RuleSet":
+    from curation.rules import Subset
+    from shards.config import parse_config
+
+    subset = parse_config({"share": share, "seed": seed}, Subset, "--share, --seed")
+    return rules.model_copy(update={"subset": subset})
+
+
+@contextmanager
+def _selection(annotations: str | Path, name: str, memory: float, scratch: Path | None) -> Iterator[Path]:
+    """A finished selection: the folder `name`, or what the rule set `name` selects, in a temporary folder."""
+    if Path(name).is_dir():
+        yield Path(name)
+        return
+    from curation.rules import load_rules
+    from curation.select import plan_select
+
+    job = plan_select(annotations, load_rules(name), memory=_bytes(memory))
+    with TemporaryDirectory(dir=scratch) as folder:
+        manifest = _run(job, Path(folder), _outcomes("inline", None), replace=False, progress=False)
+        _end(manifest, Path(folder))
+        yield Path(folder)
+
+
+def _explain(before: Path, after: Path) -> dict[str, Any]:
+    from curation.explain import explain as compare
+
+    return compare(before, after).to_json()
+
+
 def _load(path: Path | None, model: type[ConfigT], section: str | None) -> ConfigT:
     return model() if path is None else load_config(path, model, section)
 
 
-def _run(job: Job, out: Path, outcomes: Outcomes, *, replace: bool, progress: bool) -> Manifest:
+def _run(
+    job: Job, out: Path, outcomes: Outcomes, *, replace: bool, progress: bool, quiet: bool = False
+) -> Manifest:
     """Run the pending units of a job into `out`; returns the manifest."""
     stage = open_stage(out, job.name, job.key, replace=replace)
     waiting = pending(stage, job.units)
     with _progress(job.name, len(waiting), shown=progress and bool(waiting)) as advance:
         for outcome in outcomes(stage, waiting, job.worker):
             advance(outcome)
-    if job.units and not waiting:
+    if job.units and not waiting and not quiet:
         typer.echo(f"{out}: up to date: same key, same inputs, all {len(job.units)} units done", err=True)
     return close_stage(stage, job.units, job.provenance)
 
@@ -195,3 +359,22 @@ def _print_funnel(counts: dict[str, Any]) -> None:
     console = Console(markup=False)
     console.print(table)
     console.print(f"{counts['kept']:,} of {counts['inputs']:,} inputs kept")
+
+
+def _print_moves(told: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for header in ("before", "after", "inputs"):
+        table.add_column(header, justify="right" if header == "inputs" else "left", overflow="fold")
+    for move in told["moves"]:
+        table.add_row(move["before"], move["after"], f"{move['count']:,}")
+    console = Console(markup=False)
+    if told["moves"]:
+        console.print(table)
+    kept = told["kept"]
+    console.print(
+        f"{told['moved']:,} of {told['inputs']:,} inputs moved; "
+        f"kept {kept['before']:,} before, {kept['after']:,} after"
+    )

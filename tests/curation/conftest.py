@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,13 @@ def run_inline(job: Job, out: Path) -> Manifest:
     for unit in pending(stage, job.units):
         run_unit(stage, unit, job.worker)
     return close_stage(stage, job.units, job.provenance)
+
+
+@pytest.fixture(scope="session")
+def made() -> Any:
+    """Annotation tables made by hand: the functions of `tests/curation/tables.py`."""
+    spec = spec_from_file_location("curation_tables_made_by_hand", Path(__file__).with_name("tables.py"))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
