@@ -53,7 +53,7 @@ def contrast(levels: Levels) -> float:
 
 
 def entropy(levels: Levels) -> float:
-    """-sum p log2 p over the 256 levels of Y of the small image: 0 one level .. 8 bits all alike (Shannon)."""
+    """-sum p log2 p over the 256 levels of Y of the small image: 0 one level .. 8 all alike (Shannon)."""
     present = levels[levels > 0]
     return float(-(present @ np.log2(present))) + 0.0  # no -0.0
 
