@@ -68,7 +68,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Curation:
-    """`funnel`: see curation.select.summarise. `reasons`: kept first, then in the order of the rules."""
+    """`funnel`: see curation.funnel.Tally.to_json. `reasons`: kept first, then in the order of the rules."""
 
     funnel: Mapping[str, Any]
     reasons: tuple[Reason, ...]
@@ -184,7 +184,9 @@ def collect(folder: Path) -> ReportData:
         timings=parts.one("run", "time of each stage", read_timings, out) or {},
         datasets=[line for line in datasets if line],
         renders=parts.one("renders", "render gallery", read_renders, out / "renders" / "showcase") or [],
-        curation=parts.one("curation", "curation", read_curation, out / "selection", out / "pool"),
+        curation=parts.one(
+            "curation", "curation", read_curation, out / "annotations", out / "selection", out / "pool"
+        ),
         reconstructions=parts.one("pretraining", "reconstructions", read_reconstructions, out / "encoder")
         or [],
         curves=[curve for curve in curves if curve],
@@ -273,17 +275,17 @@ def show_render(labels: Labels) -> Render:
     return Render(title, tuple(pictures))
 
 
-def read_curation(selection: Path, pool: Path) -> Curation:
+def read_curation(annotations: Path, selection: Path, pool: Path) -> Curation:
     """The funnel and examples of every reason that occurred."""
-    from curation.select import examples, funnel
+    from curation.decisions import examples, funnel
 
-    counts = funnel(selection)
+    counts, shown = funnel(selection), examples(annotations, selection, CONTACTS)
     found = {"kept": counts["kept"]}
     for stage in counts["stages"]:
         found |= stage["reasons"]
     reasons = []
     for name, count in found.items():
-        rows = examples(selection, name, CONTACTS)
+        rows = shown.get(name, [])
         reasons.append(Reason(name, count, tuple(show_input(pool, row, name) for row in rows)))
     return Curation(counts, tuple(reasons))
 

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import curation.ledger as ledger
-import curation.select as module
 from curation.columns import DECISIONS
 from curation.decisions import examples, funnel, read_decisions
 from curation.keys import to_hex
 from curation.rules import parse_rules
 from curation.select import Select, plan_select
+from curation.tables import Tables
 from shards.errors import ShardError, UsageError
 
 EXACT = {"reason": "duplicate", "duplicates": {"bytes": True, "pixels": True}}
@@ -212,8 +212,8 @@ def test_bytes_depend_on_neither_threads_nor_memory_nor_batches(made: Any, tmp_p
         made.select(place, RULES, tmp_path / "tight", memory=1 << 21)  # 64 ranges of digests
     job = plan_select(place, parse_rules(RULES))
     job = job.__class__(**{**job.__dict__, "worker": Select(place, parse_rules(RULES), threads=3)})
-    whole = module.Tables.batches
-    with mock.patch.object(module.Tables, "batches", lambda self: whole(self, rows=1)):
+    whole = Tables.batches
+    with mock.patch.object(Tables, "batches", lambda self: whole(self, rows=1)):
         made.run_to_end(job, tmp_path / "threads")
     for name in ("again", "tight", "threads"):
         assert (tmp_path / name / "decisions.parquet").read_bytes() == expected, name
@@ -304,17 +304,17 @@ def test_lost_rows_and_damage_are_noticed(made: Any, tmp_path: Path) -> None:
     manifest["provenance"]["pool"]["inputs"] = 3
     (place / "manifest.json").write_text(json.dumps(manifest))
     worker = Select(place, parse_rules({"rules": [TEXT]}))
-    tables = module.Tables.open(place)
+    tables = Tables.open(place)
     with pytest.raises(ShardError, match="the pool has 3 inputs, the tables 2 rows"):
         worker.decide(tables, tmp_path / "ledger", tmp_path / "out.parquet")
     manifest["provenance"]["pool"]["inputs"] = 2
     (place / "manifest.json").write_text(json.dumps(manifest))
     pq.write_table(pq.read_table(place / "unit-0001.parquet").slice(0, 0), place / "unit-0001.parquet")
     with pytest.raises(ShardError, match="0 rows, the manifest says 1"):
-        worker.decide(module.Tables.open(place), tmp_path / "ledger", tmp_path / "out.parquet")
+        worker.decide(Tables.open(place), tmp_path / "ledger", tmp_path / "out.parquet")
     (place / "unit-0001.parquet").write_bytes(b"no parquet")
     with pytest.raises(ShardError, match=r"unit-0001\.parquet: damaged"):
-        worker.decide(module.Tables.open(place), tmp_path / "ledger", tmp_path / "out.parquet")
+        worker.decide(Tables.open(place), tmp_path / "ledger", tmp_path / "out.parquet")
 
 
 def test_only_complete_annotations_are_selected_from(made: Any, tmp_path: Path) -> None:

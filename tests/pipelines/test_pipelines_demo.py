@@ -87,7 +87,8 @@ def test_a_changed_parameter_reruns_what_depends_on_it(demo: Path) -> None:
 def test_the_selection_alone_is_cheap_to_change(demo: Path) -> None:
     """A threshold that decides nothing new: the selection runs, and nothing after it but the report."""
     parameters = yaml.safe_load((demo / "params.yaml").read_text())
-    parameters["curate"]["select"]["max_text_area"] += 1e-6
+    rules = parameters["curate"]["select"]["rules"]
+    next(rule for rule in rules if rule["reason"] == "text:area")["at_most"] += 1e-6
     write(demo, parameters)
     ran = run(demo)["ran"]
     assert ran[0] == "select" and set(ran) <= {"select", "report"}
@@ -103,7 +104,7 @@ def test_the_report_shows_everything(demo: Path, open_page: Any) -> None:
 
 
 def test_every_input_of_the_pool_is_accounted_for(demo: Path) -> None:
-    from curation.select import funnel
+    from curation.decisions import funnel
 
     files = json.loads((demo / "out/pool.json").read_text())["files"]
     on_disk = {path.relative_to(demo / "out/pool").as_posix() for path in (demo / "out/pool").rglob("*.*")}
@@ -153,7 +154,7 @@ def test_the_documented_budget_of_parameters_is_valid() -> None:
         sys.path.remove(os.fspath(DEMO))
     from curation.annotate import AnnotateConfig
     from curation.materialise import MaterialiseConfig
-    from curation.select import SelectConfig
+    from curation.rules import RuleSet
     from render.recipe import RenderConfig
     from shards.config import load_config
     from train.evaluate import EvaluateConfig
@@ -167,7 +168,7 @@ def test_the_documented_budget_of_parameters_is_valid() -> None:
     assert not ranges["train"] & ranges["eval"]
     load_config(path, PoolConfig, "pool")
     load_config(path, AnnotateConfig, "curate.annotate")
-    load_config(path, SelectConfig, "curate.select")
+    load_config(path, RuleSet, "curate.select")
     load_config(path, MaterialiseConfig, "curate.materialise")
     load_config(path, PretrainConfig, "pretrain")
     load_config(path, EvaluateConfig, "evaluate")

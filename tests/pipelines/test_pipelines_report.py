@@ -14,7 +14,8 @@ from annotation.codecs import encode_rgb
 from annotation.labels import Labels, to_members
 from curation.annotate import AnnotateConfig, plan_annotate
 from curation.job import Job
-from curation.select import SelectConfig, plan_select
+from curation.rules import RuleSet
+from curation.select import plan_select
 from pipelines.executors import run_units
 from pipelines.report import build_report
 from pipelines.report.charts import bar_chart, line_chart
@@ -85,7 +86,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_png(out / "pool/<b>tiny.png", rng.integers(0, 255, (20, 20, 3), np.uint8))
     (out / "pool/not.jpg").write_text("no image")
     run_job(plan_annotate(out / "pool", AnnotateConfig()), out / "annotations")
-    run_job(plan_select(out / "annotations", SelectConfig()), out / "selection")
+    run_job(plan_select(out / "annotations", RuleSet()), out / "selection")
     write_run(out / "encoder", 40)
     settings = {"pretrain": {"mask_ratio": 0.75}}
     (out / "encoder/config.json").write_text(json.dumps(settings))
