@@ -21,6 +21,7 @@ from typing import Any
 import skimage
 
 from curation.annotate import AnnotateConfig, plan_annotate
+from curation.pool import PoolConfig
 from pipelines.executors import run_units
 from shards.manifest import read_markers
 from shards.reader import Dataset
@@ -42,7 +43,7 @@ def make_pool(root: Path, photographs: int, copies: int) -> None:
 
 def annotate(pool: Path, out: Path, executor: str, workers: int) -> tuple[float, int, Counter[str]]:
     """(wall clock in seconds, images, seconds by step summed over workers)."""
-    job = plan_annotate(pool, AnnotateConfig(files_per_unit=4))
+    job = plan_annotate(pool, AnnotateConfig(pool=PoolConfig(files_per_unit=4)))
     stage = open_stage(out, job.name, job.key)
     started = time.perf_counter()
     for outcome in run_units(stage, pending(stage, job.units), job.worker, executor, workers):

@@ -21,7 +21,7 @@ from curation.detectors import Detector, OpenCVChoice, load_detector
 from curation.filters.duplicates import pixel_sha256
 from curation.filters.text import TextConfig, TextDetector
 from curation.job import Job
-from curation.pool import Input, Layout, Pool, list_pool, read_unit
+from curation.pool import Input, Pool, PoolConfig, list_pool, read_unit
 from shards.config import Config
 from shards.files import temporary_path
 from shards.index import write_table
@@ -34,6 +34,7 @@ STAGE = "annotate"
 _CODE = (
     "curation.annotate",
     "curation.boxes",
+    "curation.camera",
     "curation.columns",
     "curation.decode",
     "curation.detectors",
@@ -46,9 +47,7 @@ _CODE = (
 class AnnotateConfig(Config):
     """What is measured, and how the pool is cut into units. Lengths in pixels of the image as it is shown."""
 
-    layout: Layout = Field(default="auto", description="what the pool is: files, tars, or see for yourself")
-    files_per_unit: int = Field(default=256, ge=1, description="of a folder; a tar is always one unit")
-    max_bytes: int = Field(default=256 << 20, ge=1, description="larger files are not read: decode:too-large")
+    pool: PoolConfig = PoolConfig()
     max_pixels: int = Field(default=100_000_000, ge=1, description="larger images are not decoded")
     batch: int = Field(default=8, ge=1, description="images that the detector sees at once")
     text: TextConfig = TextConfig()
@@ -76,9 +75,9 @@ def load_models(config: AnnotateConfig) -> Models:
     return Models(TextDetector(config.text), load_detector(config.detector))
 
 
-def plan_annotate(root: Path, config: AnnotateConfig) -> Job:
+def plan_annotate(root: str | Path, config: AnnotateConfig) -> Job:
     """List and hash the pool at `root`. Raises UsageError when there is no pool there."""
-    pool = list_pool(root, config.files_per_unit, config.layout)
+    pool = list_pool(root, config.pool)
     identity = load_models(config).identity()
     key = digest_json(
         {"config": config.model_dump(mode="json"), "models": identity, "code": code_digest(*_CODE)}
@@ -98,7 +97,7 @@ class Annotate:
     `curation.columns.ANNOTATIONS`.
     """
 
-    root: Path
+    root: str | Path
     config: AnnotateConfig
 
     def __call__(self, stage: Stage, unit: Unit) -> None:
@@ -140,13 +139,15 @@ class Clock:
         return {step: round(seconds, 3) for step, seconds in self.seconds.items()}
 
 
-def annotate_unit(root: Path, unit: Unit, config: AnnotateConfig, clock: Clock) -> Iterator[dict[str, Any]]:
+def annotate_unit(
+    root: str | Path, unit: Unit, config: AnnotateConfig, clock: Clock
+) -> Iterator[dict[str, Any]]:
     """The rows of one unit, in the order of its inputs. A bad input is a row with a status.
 
     Memory: `batch` images at most, and no more than `max_pixels` among them (or one).
     """
     models, waiting, pixels = load_models(config), list[tuple[Input, Decoded]](), 0
-    for entry in read_unit(root, unit, config.max_bytes):
+    for entry in read_unit(root, unit, config.pool):
         with clock.time("decode"):
             decoded = _decode(entry, config.max_pixels)
         size = decoded.image.size if decoded.image is not None else 0

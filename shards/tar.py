@@ -108,7 +108,7 @@ def iterate_members(stream: Any, where: str, mode: str = "r:*") -> Iterator[TarM
     Raises ShardError, naming `where` and the member, for damage, truncation, unsafe paths, links and devices.
     """
     try:
-        with tarfile.open(fileobj=stream, mode=mode, tarinfo=_StrictTarInfo) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode=mode, tarinfo=StrictTarInfo) as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 tar.members.clear()  # tarfile would remember every header of a 100 000-member shard
                 if not info.isdir() and (names := _checked_names(info, where)):
@@ -168,7 +168,7 @@ def _read(tar: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> bytes:
     return data
 
 
-class _StrictTarInfo(tarfile.TarInfo):
+class StrictTarInfo(tarfile.TarInfo):
     """A header that must be there: only the zero block that closes a tar may end it."""
 
     @classmethod

@@ -21,7 +21,7 @@ from curation.columns import ANNOTATIONS
 from curation.decisions import examples, funnel, read_decisions
 from curation.job import Job
 from curation.materialise import MaterialiseConfig, plan_materialise
-from curation.pool import PoolConfig, read_input
+from curation.pool import PoolConfig, list_pool, read_input
 from curation.rules import RuleSet, parse_rules
 from curation.select import plan_select
 from shards.errors import UsageError
@@ -112,9 +112,9 @@ def test_every_input_has_one_row_with_its_reason(
     assert reasons == EXPECTED
 
 
-def test_tables_have_the_schema_and_no_decision(annotations: Path) -> None:
+def test_tables_have_the_schema_and_no_decision(files_pool: Path, annotations: Path) -> None:
     dataset = Dataset.open(annotations)
-    assert len(dataset.manifest.shards) == 5
+    assert len(dataset.manifest.shards) == len(list_pool(files_pool, ANNOTATE.pool).units) > 2
     for shard in dataset.manifest.shards:
         assert pq.read_schema(annotations / f"{shard.name}.parquet").equals(ANNOTATIONS)
     bomb = dataset.table().filter(pa.compute.field("source") == "bad/bomb.png").to_pylist()[0]
@@ -230,7 +230,9 @@ def test_killed_and_run_again_gives_the_same_bytes(
     done = {path: path.stat().st_mtime_ns for path in out.glob("files-*.parquet")}
     subprocess.run(annotate_command(files_pool, out), check=True, timeout=120)
     assert snapshot(out) == snapshot(annotations)
-    assert len(done) < 5 and all(path.stat().st_mtime_ns == then for path, then in done.items())
+    assert len(done) < len(read_manifest(out).shards) and all(
+        path.stat().st_mtime_ns == then for path, then in done.items()
+    )
     again = subprocess.run(annotate_command(files_pool, out), check=True, capture_output=True, text=True)
     assert "up to date" in again.stderr
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curation import decode as d
+from curation.camera import ORIENTATION
 from curation.decode import decode
 
 LIMIT = 1_000_000
@@ -78,7 +79,7 @@ def test_too_large_is_told_from_the_header(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
-    exif[d.EXIF_ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     decoded = decode(saved("PNG", exif=exif), LIMIT)
     expected = [
         PICTURE,
@@ -97,7 +98,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 
 def test_an_impossible_orientation_counts_as_upright() -> None:
     exif = Image.Exif()
-    exif[d.EXIF_ORIENTATION] = 77
+    exif[ORIENTATION] = 77
     assert decode(saved("JPEG", exif=exif), LIMIT).orientation == 1
 
 
