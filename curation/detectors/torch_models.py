@@ -105,21 +105,12 @@ class TorchvisionDetector:
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        import torch
 
         build = getattr(_torchvision().models.detection, self.config.model)
         threshold = "box_score_thresh" if self.config.model.startswith("fasterrcnn") else "score_thresh"
         model = build(weights=None, weights_backbone=None, num_classes=91, **{threshold: self.config.floor})
         path = fetch(self.config.weights)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        # Released with frozen batch norms, which hold no such counters; in inference they are the same.
-        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise ShardError(
-                f"{path}: not the weights of {self.config.model}: {len(missing)} parameters missing "
-                f"({', '.join(missing[:3])}), {len(unexpected)} unexpected ({', '.join(unexpected[:3])})"
-            )
+        _load_state(model, path, self.config.model)
         device = _open_device(self.config.device)
         return model.eval().to(device), device
 
@@ -184,6 +175,27 @@ class TransformersDetector:
             raise UsageError(f"{folder}: no label 'person' among: {', '.join(sorted(labels)[:20])}")
         device = _open_device(self.config.device)
         return processor, model.eval().to(device), device, labels["person"]
+
+
+def _load_state(model: Any, path: Path, name: str) -> None:
+    """Load a state dict that must be this model's, parameter by parameter. Raises ShardError."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch raise their own
+        raise ShardError(f"{path}: not a state dict of tensors: {str(error)[:200]}") from error
+    own = model.state_dict()
+    # Released with frozen batch norms, which hold no such counters; in inference they are the same.
+    wanted = {key for key in own if not key.endswith("num_batches_tracked")}
+    odd = sorted(key for key in wanted | set(state) if key not in state or key not in own)
+    odd += sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
+    if odd:
+        raise ShardError(
+            f"{path}: not the weights of {name}: {len(odd)} parameters are missing, unknown or of "
+            f"another shape: {', '.join(odd[:3])}"
+        )
+    model.load_state_dict(state, strict=False)
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if data is None:
             self.send_error(404)
             return
+        if self.path.startswith("/slow"):
+            time.sleep(1.5)  # long enough for others to ask meanwhile, if nothing held them back
         self.send_response(200)
         if not self.path.startswith("/unsized"):
             self.send_header("Content-Length", str(len(data)))
@@ -218,14 +221,15 @@ def test_a_member_of_an_archive_is_unpacked(server: Server) -> None:
 
 
 def test_processes_that_ask_at_once_download_once(server: Server) -> None:
-    code = f"from curation.weights import *; print(fetch(WeightsSource(url={server.root + '/a.onnx'!r})))"
+    server.files["/slow.onnx"] = DATA
+    code = f"from curation.weights import *; print(fetch(WeightsSource(url={server.root + '/slow.onnx'!r})))"
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
     paths = {process.communicate(timeout=60)[0].strip() for process in running}
     assert len(paths) == 1
     assert Path(paths.pop()).read_bytes() == DATA
-    assert server.asked == ["/a.onnx"]
+    assert server.asked == ["/slow.onnx"]
 
 
 def test_sources_name_one_place() -> None:
