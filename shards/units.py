@@ -152,6 +152,45 @@ def quarantined(stage: Stage) -> list[Quarantined]:
     return [Quarantined(entry["unit"], entry["attempts"], entry["error"]) for entry in found]
 
 
+def forgive_attempts(stage: Stage, names: Iterable[str]) -> None:
+    """Forget the attempts of these units: they ended with something that was not the units' fault, such as
+    the loss of a machine or of the run before this one.
+    """
+    wanted = set(names)
+    for path in (stage.out / STATE / "attempts").glob("*.json"):
+        if path.name.split(".")[0] in wanted:
+            path.unlink(missing_ok=True)
+
+
+def touch_attempt(stage: Stage, name: str) -> None:
+    """Say that the attempt under way at a unit gets on; `attempt_seen` is then later than before."""
+    path = _attempt_path(stage, name, _attempts(stage, name))
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return
+
+
+def attempt_seen(stage: Stage, name: str) -> float:
+    """When the last attempt at a unit began or was touched, by the clock of whoever keeps the files; 0:
+    there is none.
+    """
+    try:
+        return _attempt_path(stage, name, _attempts(stage, name)).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def blame_attempt(stage: Stage, name: str, error: str) -> None:
+    """Note in the last attempt at a unit why it was ended from outside: what a quarantine would quote."""
+    path = _attempt_path(stage, name, _attempts(stage, name))
+    try:
+        entry = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    write_atomic(path, canonical_json({**entry, "error": _printable(error)}))
+
+
 def close_stage(stage: Stage, units: Iterable[Unit], provenance: Mapping[str, Any]) -> Manifest:
     """Write the manifest once every unit is done or quarantined; `provenance` must not vary between runs.
 

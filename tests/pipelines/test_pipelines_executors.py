@@ -3,13 +3,15 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.executors import _ray, run_units
+from pipelines.executors import connect, run_units
+from pipelines.executors.nodes import Node, capacity, cpu_share, per_node, threads
 from shards.errors import UsageError, VitruvianError
 from shards.manifest import read_markers
 from shards.sample import Sample, content_key
@@ -67,6 +69,18 @@ class CannotArrive:
         raise AssertionError("never called")
 
 
+class FallsAsleep:
+    """Never returns from unit 1: a dead mount, a lock that nobody gives back. Works hard at unit 2."""
+
+    def __call__(self, stage: Stage, unit: Unit) -> None:
+        if unit.payload["seed"] == 1:
+            time.sleep(600)
+        until = time.monotonic() + (13 if unit.payload["seed"] == 2 else 0)
+        while time.monotonic() < until:
+            sum(range(10_000))
+        write_shard(stage, unit)
+
+
 class NotesThreads:
     def __call__(self, stage: Stage, unit: Unit) -> None:
         (stage.out.parent / unit.name).write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
@@ -76,7 +90,7 @@ class NotesThreads:
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
     """One local Ray for the module; run_units must use it and leave it running."""
-    with _ray(workers=2, address="local") as ray:
+    with connect(workers=2, address="local") as ray:
         from ray import cloudpickle
 
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a Ray worker cannot import a test file
@@ -138,7 +152,7 @@ def test_a_usage_error_in_the_worker_stops_the_run(tmp_path: Path, executor: str
 
 def test_workers_that_cannot_start_end_the_run_instead_of_hanging(tmp_path: Path) -> None:
     stage = open_stage(tmp_path / "out", "demo", "key", max_attempts=1)
-    with pytest.raises(VitruvianError, match="died 2 times before it could start"):
+    with pytest.raises(VitruvianError, match="died 2 times before any could start"):
         list(run_units(stage, UNITS, CannotArrive(), executor="ray", workers=1))
 
 
@@ -160,7 +174,13 @@ def test_a_run_given_up_midway_frees_its_actors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"executor": "slurm"}, "slurm"), ({"workers": 0}, "at least 1")]
+    ("options", "message"),
+    [
+        ({"executor": "slurm"}, "slurm"),
+        ({"workers": 0}, "at least 1"),
+        ({"gpu_share": 2.0}, "share of one GPU"),
+        ({"stall_s": 0.0}, "above 0"),
+    ],
 )
 def test_bad_arguments_are_usage_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -179,3 +199,71 @@ def test_a_process_that_has_grown_is_replaced(tmp_path: Path) -> None:
     assert grown == ["done", "done"]
     pids = {marker.run["pid"] for marker in read_markers(stage.out).values()}
     assert len(pids) == 2  # one byte is always exceeded: a process for each unit
+
+
+def test_a_unit_that_sleeps_is_ended_and_one_that_works_is_not(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "demo", "key", max_attempts=1)
+    found = run_units(stage, UNITS, FallsAsleep(), executor="ray", workers=2, stall_s=6.0)
+    status = {outcome.unit: outcome.status for outcome in found}
+    assert {name for name, ended in status.items() if ended == "quarantined"} == {"part-000001"}
+    assert "no progress for 6 s" in quarantined(stage)[0].error
+    assert status["part-000002"] == "done"  # at work for twice the limit, and its only attempt
+
+
+def test_a_cluster_without_room_is_an_error_that_names_the_units(tmp_path: Path) -> None:
+    import ray
+
+    @ray.remote(num_cpus=len(os.sched_getaffinity(0)))
+    class Neighbour:
+        def ready(self) -> bool:
+            return True
+
+    neighbour = Neighbour.remote()  # type: ignore[attr-defined]
+    assert ray.get(neighbour.ready.remote())
+    stage = open_stage(tmp_path / "out", "demo", "key")
+    with pytest.raises(VitruvianError, match=r"no progress for 3 s: Ray starts no worker.*part-000000"):
+        list(run_units(stage, UNITS, write_shard, "ray", workers=1, stall_s=3.0))
+    ray.kill(neighbour)
+
+
+def test_attempts_of_a_run_that_was_killed_are_not_held_against_a_unit(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path / "out", "demo", "key", max_attempts=1)
+    attempts = stage.out / ".stage" / "attempts"
+    attempts.mkdir()
+    (attempts / "part-000004.1.json").write_text('{"host": "spot-17", "pid": 1, "started": 0}')
+    outcomes = {o.unit: o for o in run_units(stage, UNITS, write_shard, executor="ray", workers=1)}
+    assert outcomes["part-000004"].status == "done"
+    assert not list(attempts.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "share", "each"),
+    [
+        ([2], 2, 0.5, 1),  # the small machine: two processes, and a CPU left
+        ([2], 4, 0.25, 1),
+        ([1], 1, 0.5, 1),
+        ([1], 2, 0.25, 1),
+        ([16], 2, 1.0, 8),
+        ([16], 16, 0.9375, 1),
+        ([0, 16, 16], 32, 0.9375, 1),  # a head that only manages
+        ([4, 16], 20, 0.75, 1),  # the small node decides
+        ([0.5], 1, 0.25, 1),
+    ],
+)
+def test_processes_never_claim_the_last_cpu_of_a_node(
+    cpus: list[float], workers: int, share: float, each: int
+) -> None:
+    nodes = [Node(str(number), float(has), 0.0) for number, has in enumerate(cpus)]
+    assert cpu_share(nodes, workers) == share
+    assert threads(nodes, workers) == each
+    for node in nodes:
+        mine = per_node([node], round(workers * node.cpus / sum(cpus))) if node.cpus else 0
+        assert node.cpus == 0 or mine * share < node.cpus
+
+
+def test_capacity_counts_cpus_or_shares_of_gpus() -> None:
+    nodes = [Node("head", 0.0, 0.0), Node("a", 16.0, 2.0), Node("b", 8.0, 1.0)]
+    assert capacity(nodes, 0.0) == 24
+    assert capacity(nodes, 1.0) == 3
+    assert capacity(nodes, 0.25) == 12
+    assert capacity([], 0.0) == 1

@@ -1,0 +1,76 @@
+"""A connection to Ray: the cluster at an address, or one of our own that ends with us. Quiet in both."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shards.errors import VitruvianError
+
+# Ray's own defaults would report usage over the network and warn about GPUs nobody asked for.
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+# Units and outcomes are small JSON; samples never pass through the object store.
+OBJECT_STORE_BYTES = 128 << 20
+_AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@contextmanager
+def connect(workers: int | None = None, address: str | None = None) -> Iterator[Any]:
+    """The ray module, connected to `address` (default: RAY_ADDRESS), or to a local Ray with a CPU for each of
+    `workers` (default: one per core).
+
+    What was started or joined here is left again; a connection that the caller had stays. Raises
+    VitruvianError when there is no Ray at the address, or none can be started.
+    """
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    local = not address or address == "local"
+    if local:
+        _local_token()
+    import ray
+    import ray.exceptions
+
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        _init(ray, None if local else address, max(workers or 0, cores()))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise VitruvianError(f"could not start or join Ray at {address or 'local'!r}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _init(ray: Any, address: str | None, cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is not None:
+        ray.init(address=address, **quiet)
+    else:
+        store = OBJECT_STORE_BYTES
+        ray.init("local", num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
+    # The raylets' messages ("A worker died or was killed ...", a paragraph each) come through another door,
+    # which only this closes (Ray 2.60). What matters of them is in our own messages and in the quarantine.
+    if hasattr(ray._private.worker, "_worker_logs_enabled"):
+        ray._private.worker._worker_logs_enabled = False
+
+
+def _local_token() -> None:
+    """Ray 2.60 asks for a token. A local Ray lives as long as this process, and so does its token."""
+    # Ray reads these when it is imported, and never again.
+    if not set(_AUTH) & set(os.environ) and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
