@@ -51,6 +51,16 @@ def test_statistics_of_two_colours() -> None:
     assert feature(halves, "saturation") == 0
 
 
+def test_colours_are_counted_in_32_levels_a_channel() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 16, axis=0).repeat(3, axis=2)
+    assert feature(ramp, "few_colours") == pytest.approx(-np.log2(32 / ramp[..., 0].size))
+    assert feature(ramp, "top_colours") == 8 / 32
+    assert feature(ramp, "flat") == pytest.approx(1, abs=0.02)  # one level per px
+    steeper = np.ascontiguousarray(ramp[:, ::20])  # 20 levels per px: neither gentle nor an edge
+    assert feature(steeper, "flat") + feature(steeper, "gentle") < 0.2
+    assert feature(steeper, "edges") == 0
+
+
 def test_statistics_of_noise() -> None:
     grain = np.random.default_rng(0).integers(96, 160, (200, 200, 1)).astype(np.uint8).repeat(3, axis=2)
     assert feature(grain, "noise") > 3

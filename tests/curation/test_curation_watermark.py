@@ -76,9 +76,12 @@ def test_letters_are_counted_along_their_line() -> None:
 
 def test_letters_of_unlike_heights_make_no_line() -> None:
     canvas = np.full((120, 320), 90, np.uint8)
-    for number, size in enumerate((8, 14, 25, 10, 20)):
-        cv2.rectangle(canvas, (20 + 30 * number, 80 - size), (22 + 30 * number, 80), 255, -1)
-    assert letters(canvas) <= 2
+    for sizes, expected in (((8, 13, 24, 9, 15), 1), ((20, 20, 20, 20, 20), 5)):
+        canvas[:] = 90
+        for number, size in enumerate(sizes):
+            left = 20 + 10 * number
+            cv2.line(canvas, (left, 80), (left + 4, 80 - size), 255, 2)  # a slash
+        assert letters(canvas) == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (2, 3000), (70, 70)])
