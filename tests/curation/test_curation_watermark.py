@@ -76,7 +76,7 @@ def test_letters_are_counted_along_their_line() -> None:
 
 def test_letters_of_unlike_heights_make_no_line() -> None:
     canvas = np.full((120, 320), 90, np.uint8)
-    for sizes, expected in (((8, 13, 24, 9, 15), 1), ((20, 20, 20, 20, 20), 5)):
+    for sizes, expected in (((8, 15, 26, 8, 16), 1), ((20, 20, 20, 20, 20), 5)):
         canvas[:] = 90
         for number, size in enumerate(sizes):
             left = 20 + 10 * number
