@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
     "run": ("pipelines.cli.pipeline", "Reproduce a pipeline; what is up to date is skipped."),
     "status": ("pipelines.cli.pipeline", "Say which stages of a pipeline would run, and why."),
+    "submit": ("pipelines.cli.submit", "Run a verb on a Ray cluster, as a job that is sent once."),
     "report": ("pipelines.cli.pipeline", "Build the static HTML report of a pipeline's outputs."),
 }
 
