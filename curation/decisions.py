@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from curation.funnel import KEPT
 from curation.tables import Tables
-from shards.errors import UsageError
+from shards.errors import ShardError, UsageError
 from shards.manifest import Manifest, read_manifest
 
 STAGE = "select"
@@ -47,6 +47,28 @@ def iterate_decisions(selection: Path, columns: Sequence[str] | None = None) -> 
     with pq.ParquetFile(selection / f"{DECISIONS_NAME}.parquet") as file:
         for number in range(file.num_row_groups):
             yield file.read_row_group(number, None if columns is None else list(columns))
+
+
+class DecisionStream:
+    """The decisions of a selection as a stream of any number of rows."""
+
+    def __init__(self, selection: Path, columns: Sequence[str]) -> None:
+        self.selection = selection
+        self.stream = iterate_decisions(selection, columns)
+        self.waiting: list[pa.Table] = []
+        self.rows = 0
+
+    def take(self, count: int) -> pa.Table:
+        """The next `count` rows. Raises ShardError when there are fewer."""
+        while self.rows < count:
+            table = next(self.stream, None)
+            if table is None:
+                raise ShardError(f"{self.selection}: has fewer rows than expected; run select again")
+            self.waiting.append(table)
+            self.rows += table.num_rows
+        table = pa.concat_tables(self.waiting)
+        self.waiting, self.rows = [table.slice(count)], self.rows - count
+        return table.slice(0, count)
 
 
 def examples(

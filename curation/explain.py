@@ -15,11 +15,18 @@ import numpy as np
 import pyarrow as pa
 
 from curation.boxes import RGB
-from curation.decisions import funnel, iterate_decisions, reason_groups, selected, smallest_keys
+from curation.decisions import (
+    DecisionStream,
+    funnel,
+    iterate_decisions,
+    reason_groups,
+    selected,
+    smallest_keys,
+)
 from curation.decode import decode
 from curation.pool import read_input
 from curation.tables import Tables
-from shards.errors import ShardError, UsageError
+from shards.errors import UsageError
 from shards.files import write_atomic
 
 HEIGHT = 128  # px, of a thumbnail
@@ -75,10 +82,9 @@ def explain(before: Path, after: Path, samples: int = 0) -> Explanation:
             "select both from the same"
         )
     moves, found, start = Counter[str](), dict[str, list[tuple[str, int]]](), 0
-    pairs = zip(
-        iterate_decisions(before, ("key", "reason")), iterate_decisions(after, ("reason",)), strict=True
-    )
-    for one, other in pairs:
+    others = DecisionStream(after, ("reason",))
+    for one in iterate_decisions(before, ("key", "reason")):
+        other = others.take(one.num_rows)
         groups = _pairs(reason_groups(one["reason"]), reason_groups(other["reason"]))
         counts = np.bincount(groups.indices.to_numpy(), minlength=len(groups.dictionary)).tolist()
         moves.update(dict(zip(groups.dictionary.to_pylist(), counts, strict=True)))
@@ -114,8 +120,6 @@ def contact_sheet(pool: str | Path, annotations: str | Path, explanation: Explan
 
 def _pairs(before: pa.DictionaryArray, after: pa.DictionaryArray) -> pa.DictionaryArray:
     """ "before\\nafter" of each row."""
-    if len(before) != len(after):
-        raise ShardError(f"two selections of the same annotations have {len(before)} and {len(after)} rows")
     one, other = before.dictionary.to_pylist(), after.dictionary.to_pylist()
     place = before.indices.to_numpy().astype(np.int64) * len(other) + after.indices.to_numpy()
     used, indices = np.unique(place, return_inverse=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from curation.decisions import funnel, iterate_decisions
+from curation.decisions import DecisionStream, funnel
 from curation.keys import to_words
 from curation.tables import Tables
 from shards.errors import ShardError
@@ -92,7 +92,7 @@ def slice_of(words: Any, slices: int) -> Int64[np.ndarray, " rows"]:
 def _batches(annotations: str | Path, selection: Path) -> Iterator[pa.Table]:
     """Kept rows with their annotations, some 256 MB at a time; both sides are in the same order."""
     tables = Tables.open(annotations)
-    decisions, waiting, size = _Rows(selection), list[pa.Table](), 0
+    decisions, waiting, size = DecisionStream(selection, ("key", "people", "kept")), list[pa.Table](), 0
     for batch in tables.batches():
         decided = decisions.take(batch.rows)
         kept = decided["kept"]
@@ -110,28 +110,6 @@ def _batches(annotations: str | Path, selection: Path) -> Iterator[pa.Table]:
             waiting, size = [], 0
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-class _Rows:
-    """The decisions of a selection as a stream of any number of rows."""
-
-    def __init__(self, selection: Path) -> None:
-        self.selection = selection
-        self.stream = iterate_decisions(selection, ("key", "people", "kept"))
-        self.waiting: list[pa.Table] = []
-        self.rows = 0
-
-    def take(self, count: int) -> pa.Table:
-        """The next `count` rows. Raises ShardError when there are fewer."""
-        while self.rows < count:
-            table = next(self.stream, None)
-            if table is None:
-                raise ShardError(f"{self.selection}: has fewer rows than the annotations; run select again")
-            self.waiting.append(table)
-            self.rows += table.num_rows
-        table = pa.concat_tables(self.waiting)
-        self.waiting, self.rows = [table.slice(count)], self.rows - count
-        return table.slice(0, count)
 
 
 def _spread(table: pa.Table, slices: int, files: int, folder: Path, count: int) -> None:

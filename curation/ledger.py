@@ -6,7 +6,7 @@
 | key | 16 | |
 | pixels | 16 | 128 bits of the pixels' digest when a rule asks for it; zero where not measured |
 | keeper | 8 | row that a duplicate is one of; a hole in the file where there is none |
-| near: row, hash, pixels, bytes, thumbnail | 8 + 8 + 8 + 8 + 256 | of rows that reach a near-duplicates rule |
+| near: row, hash, pixels, bytes, thumbnail | 32 + 256 | of rows that may reach a near-duplicates rule |
 """
 
 from collections.abc import Iterator

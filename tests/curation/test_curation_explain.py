@@ -6,6 +6,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -49,9 +50,11 @@ def annotations(made: Any, pool: Path) -> Path:
 @pytest.fixture(scope="module")
 def selections(made: Any, annotations: Path) -> tuple[Path, Path]:
     before, after = annotations.parent / "before", annotations.parent / "after"
-    made.select(annotations, {"rules": [TEXT]}, before)
+    with mock.patch("curation.select.BATCH", 4):
+        made.select(annotations, {"rules": [TEXT]}, before)
     rules = [SIZE | {"at_least": 10}, TEXT | {"at_most": 0.05}, PERSON | {"person": {"side_above": 450}}]
-    made.select(annotations, {"rules": rules}, after)
+    with mock.patch("curation.select.BATCH", 4):
+        made.select(annotations, {"rules": rules}, after)
     return before, after
 
 

@@ -97,7 +97,7 @@ def test_planning_again_reads_nothing_and_another_selection_keeps_what_is_the_sa
     out, config = tmp_path / "out", MaterialiseConfig(samples_per_shard=3)
     job = plan_materialise(pool, annotations, selection, out, config)
     made.run_to_end(job, out)
-    with mock.patch.object(kept, "iterate_decisions", side_effect=AssertionError("read again")):
+    with mock.patch.object(kept, "DecisionStream", side_effect=AssertionError("read again")):
         again = plan_materialise(pool, annotations, selection, out, config)
     assert again == job
     rule = {"reason": "text:area", "column": "text_area", "above": 0.005}  # one fewer, as many shards

@@ -3,7 +3,9 @@ repeat.
 """
 
 import json
+import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -144,7 +146,13 @@ def test_subsets_nest_also_where_there_are_duplicates(made: Any, reasons: Any) -
         assert kept[0] < kept[1] < kept[2] < kept[3]
     everything = reasons(rows, EXACT, NEAR)
     assert kept[3] == {n for n, reason in enumerate(everything) if reason is None}
-    assert reasons(rows, subset={"share": 0.5, "of": "pool"}) == reasons(rows, subset={"share": 0.5})
+
+
+def test_where_the_draw_stands_decides_the_reason(made: Any, reasons: Any) -> None:
+    rows = [made.row(number, text_area=0.5 * (number % 2)) for number in range(40)]
+    kept, pool = (reasons(rows, TEXT, subset={"share": 0.5, "of": of}) for of in ("kept", "pool"))
+    assert kept[1::2] == ["text:area"] * 20 and set(kept[0::2]) == {None, "subset:out"}
+    assert set(pool[1::2]) == {"text:area", "subset:out"} and pool[0::2] == kept[0::2]
 
 
 def pool_of_everything(made: Any) -> list[dict[str, Any]]:
@@ -156,7 +164,7 @@ def pool_of_everything(made: Any) -> list[dict[str, Any]]:
         row = made.row(
             number,
             key=keys[number],
-            pixel_sha256=f"{number % 70 + 1:032x}" * 2,
+            pixel_sha256=sha256(b"%d" % (number % 70)).hexdigest(),
             phash=int(number % 25) * 0x0101010101010101,
             width=int(600 + number % 3),
             bytes=int(number % 7),
@@ -266,18 +274,22 @@ def test_the_funnel_adds_up(made: Any, tmp_path: Path) -> None:
     assert side["keeps"] == {"above": 300} and sum(side["counts"]) == 4 and side["edges"][:2] == [0, 32]
 
 
-def test_examples_are_the_first_by_key(made: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_examples_are_the_first_by_key(made: Any, tmp_path: Path, batch: int) -> None:
     rows = pool_of_everything(made)
     place = made.write_annotations(tmp_path / "in", made.cut(rows, [10, 50, 51]))
-    decided = dict(
-        zip((row["key"] for row in rows), made.select(place, RULES, tmp_path / "out"), strict=True)
-    )
+    with mock.patch("curation.select.BATCH", batch):
+        reasons = made.select(place, RULES, tmp_path / "out")
+    decided = dict(zip((row["key"] for row in rows), reasons, strict=True))
     found = examples(place, tmp_path / "out", 3)
-    texts = sorted(name for name, reason in decided.items() if reason == "text:area")[:3]
-    assert [row["key"] for row in found["text:area"]] == texts and len(texts) == 3
-    kept = [row["key"] for row in found["kept"]]
-    assert kept == sorted(name for name, reason in decided.items() if reason is None)[:3]
-    assert all(row["reason"].startswith("duplicate:") and row["source"] for row in found["duplicate"])
+    for name, listed in found.items():
+        of_name = [
+            key for key, reason in decided.items() if re.sub(":[0-9a-f]{32}", "", reason or "kept") == name
+        ]
+        assert [row["key"] for row in listed] == sorted(of_name)[:3]
+        assert [row["reason"] for row in listed] == [decided[row["key"]] for row in listed]
+        assert all(row["source"] and row["kept"] == (name == "kept") for row in listed)
+    assert {"kept", "duplicate", "near-duplicate", "person:none"} <= set(found)
     assert examples(place, tmp_path / "out", 1, ["nothing"]) == {"nothing": []}
 
 
