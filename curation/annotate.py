@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from shards.sample import digest_json
 from shards.units import Stage, Unit, code_digest
 
 STAGE = "annotate"
+PROCESS_BYTES = 512 << 20  # what a process takes with its models before it has an image, rounded up
 # What a row depends on. Rules that only `select` applies are not among it, so changing one costs no pixels.
 _CODE = (
     "curation.annotate",
@@ -50,6 +51,9 @@ class AnnotateConfig(Config):
     pool: PoolConfig = PoolConfig()
     max_pixels: int = Field(default=100_000_000, ge=1, description="larger images are not decoded")
     batch: int = Field(default=8, ge=1, description="images that the detector sees at once")
+    memory: int = Field(
+        default=2 << 30, ge=1 << 30, description="bytes of a worker; larger images are not decoded"
+    )
     text: TextConfig = TextConfig()
     detector: OpenCVChoice = OpenCVChoice()
 
@@ -144,25 +148,25 @@ def annotate_unit(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one unit, in the order of its inputs. A bad input is a row with a status.
 
-    Memory: `batch` images at most, and no more than `max_pixels` among them (or one).
+    Memory: two thirds of what the models leave for decoding one image, one third for those that wait.
     """
-    models, waiting, pixels = load_models(config), list[tuple[Input, Decoded]](), 0
+    free = config.memory - PROCESS_BYTES
+    models, waiting, held = load_models(config), list[tuple[Input, Decoded]](), 0
     for entry in read_unit(root, unit, config.pool):
         with clock.time("decode"):
-            decoded = _decode(entry, config.max_pixels)
-        size = decoded.image.size if decoded.image is not None else 0
-        if waiting and (len(waiting) == config.batch or pixels + size > 3 * config.max_pixels):
+            decoded = _decode(entry, config.max_pixels, 2 * free // 3)
+        waiting.append((replace(entry, data=None), decoded))
+        held += decoded.image.size if decoded.image is not None else 0
+        if len(waiting) == config.batch or held > free // 3:
             yield from _measure(waiting, models, clock)
-            waiting, pixels = [], 0
-        waiting.append((entry, decoded))
-        pixels += size
+            waiting, held = [], 0
     yield from _measure(waiting, models, clock)
 
 
-def _decode(entry: Input, max_pixels: int) -> Decoded:
+def _decode(entry: Input, max_pixels: int, max_memory: int) -> Decoded:
     if entry.data is None:
         return Decoded(str(entry.status))
-    return decode(entry.data, max_pixels)
+    return decode(entry.data, max_pixels, max_memory)
 
 
 def _measure(batch: list[tuple[Input, Decoded]], models: Models, clock: Clock) -> Iterator[dict[str, Any]]:

@@ -62,8 +62,10 @@ def read_exif(block: bytes) -> dict[int, str | int]:
     if order is None or len(block) < 8:
         return {}
     tags = _directory(block, order, struct.unpack_from(order + "I", block, 4)[0])
-    nested = tags.pop(_EXIF_IFD, None)
-    return tags if not isinstance(nested, int) else {**_directory(block, order, nested), **tags}
+    if isinstance(nested := tags.get(_EXIF_IFD), int):
+        tags = {**_directory(block, order, nested), **tags}
+    tags.pop(_EXIF_IFD, None)
+    return tags
 
 
 def camera_facts(tags: dict[int, str | int], data: bytes) -> Camera:

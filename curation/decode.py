@@ -35,9 +35,11 @@ BAD_ROW = "decode:bad-row"  # a line that is no JSON or CSV, or no image where o
 
 MEMORY = 1 << 30  # bytes that decoding one image may take, unless the caller says otherwise
 # Peak bytes per pixel of Pillow 13's decoders and the copy into RGB, measured (docs/pool.md).
-_BYTES_PER_PIXEL = {"JPEG": 7, "PNG": 8, "WEBP": 20}
-_PROGRESSIVE = 7  # more: libjpeg holds all coefficients
-_STRIP = 1 << 22  # pixels that are converted at once
+_BYTES_PER_PIXEL = {"JPEG": 7, "PNG": 7, "WEBP": 16}
+_PROGRESSIVE = 5  # more: libjpeg holds all coefficients
+_COPIES = {"JPEG": 2, "PNG": 1, "WEBP": 3}  # of the file, with the one there is
+_FIXED = 32 << 20  # bytes: strips, zlib, EXIF
+_STRIP = 1 << 20  # pixels that are converted at once
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _BMP_HEADERS = (12, 40, 56, 108, 124)
 # How stored pixels become upright (Exif 3.0, 4.6.5.1.6).
@@ -155,9 +157,10 @@ def _is_large(
     max_memory: int,
     progressive: bool = False,
 ) -> bool:
-    """Whether a limit forbids to decode. Memory: the file twice, the decoder's buffers, picture and array."""
+    """Whether a limit forbids to decode."""
     per_pixel = _BYTES_PER_PIXEL[kind] + (_PROGRESSIVE if progressive else 0)
-    return width * height > max_pixels or 2 * len(data) + width * height * per_pixel > max_memory
+    memory = _FIXED + _COPIES[kind] * len(data) + width * height * per_pixel
+    return width * height > max_pixels or memory > max_memory
 
 
 def _pixels(picture: Image.Image) -> RGB:

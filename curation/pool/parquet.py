@@ -20,6 +20,7 @@ from shards.errors import ShardError, UsageError
 
 _BATCH_BYTES = 16 << 20  # of a batch, by the row group's own account
 _MAX_BATCH = 256
+_MAX_ROW = 1 << 30  # bytes of a row on average, by the row group's own account: pages are decoded whole
 _BUFFER = 1 << 20
 
 
@@ -152,6 +153,8 @@ def _batches(file: pq.ParquetFile, groups: range, names: list[str]) -> Iterator[
     for group in groups:
         meta = file.metadata.row_group(group)
         size = max(1, meta.total_byte_size // max(1, meta.num_rows))
+        if size > _MAX_ROW:
+            raise ValueError(f"row group {group} has {size} bytes a row")
         rows = min(_MAX_BATCH, max(1, _BATCH_BYTES // size))
         yield from file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
 

@@ -56,6 +56,8 @@ def _read(place: Place, row: Mapping[str, Any]) -> bytes:
     source, offset, size = row["source"], row["offset"], row["bytes"]
     if offset is not None and source.lower().endswith(TABLE_SUFFIXES):
         return read_row(place, row, size)
+    if not size:
+        return b""  # S3 has no range of nothing
     if offset is None:
         return read_range(place.target(source), 0, size + 1)  # one more byte: has the file grown?
     return read_range(place.target(source), offset, offset + size)
