@@ -105,7 +105,7 @@ def test_a_node_that_joins_is_used_and_a_dead_driver_costs_nothing(tmp_path: Pat
         joined = cluster.add_node(1)
         wait_for(lambda: at_work(out, cluster.sessions[joined].pid), run)
         os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+        run.communicate()
         finish(start(pool, out, cluster.environment, "--executor", "ray"))
     assert content(out) == content(tmp_path / "inline")
 

@@ -1,7 +1,7 @@
 """The Kubernetes manifests: schemas, volumes, and commands that the command line really takes.
 
 Core kinds and pod templates are checked against Kubernetes 1.37's own schemas, strictly. KubeRay publishes no
-package with its schemas, so those of its kinds are written by hand here: the documented fields that we use, and
+package with its schemas, so those of its kinds are written by hand: the documented fields that we use, and
 no others (KubeRay's API reference, 1.6 and 1.7: RayJobSpec, RayCronJobSpec, RayClusterSpec, AuthOptions).
 """
 
