@@ -17,8 +17,11 @@ from pydantic import Field
 
 from curation.columns import ANNOTATIONS, DECODED_OK
 from curation.decode import Decoded, decode
-from curation.detectors import Detector, OpenCVChoice, load_detector
-from curation.filters.duplicates import pixel_sha256
+from curation.detectors import Detector, DetectorConfig, OpenCVChoice, load_detector, pin_detector
+from curation.filters import FilterConfig, Measure, load_filters, pin_filters
+from curation.filters.duplicates import measure_hashes
+from curation.filters.quality import measure_quality
+from curation.filters.reduce import Views
 from curation.filters.text import TextConfig, TextDetector
 from curation.job import Job
 from curation.pool import Input, Pool, PoolConfig, list_pool, read_unit
@@ -39,9 +42,18 @@ _CODE = (
     "curation.columns",
     "curation.decode",
     "curation.detectors",
+    "curation.filters.art",
     "curation.filters.duplicates",
+    "curation.filters.logistic",
+    "curation.filters.measure",
+    "curation.filters.network",
+    "curation.filters.quality",
+    "curation.filters.reduce",
     "curation.filters.text",
+    "curation.filters.watermark",
+    "curation.filters.zero_shot",
     "curation.pool",
+    "curation.weights",
 )
 
 
@@ -55,7 +67,8 @@ class AnnotateConfig(Config):
         default=2 << 30, ge=1 << 30, description="bytes of a worker; larger images are not decoded"
     )
     text: TextConfig = TextConfig()
-    detector: OpenCVChoice = OpenCVChoice()
+    filters: FilterConfig = FilterConfig()
+    detector: DetectorConfig = OpenCVChoice()
 
 
 @dataclass(frozen=True)
@@ -63,12 +76,17 @@ class Models:
     """What a process loads once."""
 
     text: TextDetector
+    filters: tuple[Measure, ...]
     detector: Detector
 
     def identity(self) -> dict[str, Any]:
         """Names, versions and weights' digests of everything that measures: part of the stage key."""
-        decoders = {"pillow": version("pillow"), "onnxruntime": version("onnxruntime")}
-        return {**decoders, "text": self.text.identity(), "detector": self.detector.identity()}
+        libraries = {
+            name: version(name) for name in ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
+        }
+        scores = {column: measure.identity() for measure in self.filters for column in measure.columns}
+        models = {"text": self.text.identity(), "detector": self.detector.identity(), **scores}
+        return {"libraries": libraries, **models}
 
 
 @lru_cache(maxsize=1)
@@ -76,12 +94,17 @@ def load_models(config: AnnotateConfig) -> Models:
     """The models of a configuration; the same objects for every unit of a process. Networks load at first
     use.
     """
-    return Models(TextDetector(config.text), load_detector(config.detector))
+    return Models(TextDetector(config.text), load_filters(config.filters), load_detector(config.detector))
 
 
 def plan_annotate(root: str | Path, config: AnnotateConfig) -> Job:
-    """List and hash the pool at `root`. Raises UsageError when there is no pool there."""
+    """List and hash the pool at `root`, fetch and check the models' weights; workers get the weights' sha256.
+
+    Raises UsageError when there is no pool there, or a model cannot be had.
+    """
     pool = list_pool(root, config.pool)
+    pinned = {"detector": pin_detector(config.detector), "filters": pin_filters(config.filters)}
+    config = config.model_copy(update=pinned)
     identity = load_models(config).identity()
     key = digest_json(
         {"config": config.model_dump(mode="json"), "models": identity, "code": code_digest(*_CODE)}
@@ -170,18 +193,26 @@ def _decode(entry: Input, max_pixels: int, max_memory: int) -> Decoded:
 
 
 def _measure(batch: list[tuple[Input, Decoded]], models: Models, clock: Clock) -> Iterator[dict[str, Any]]:
-    images = [decoded.image for _, decoded in batch if decoded.image is not None]
+    """The rows of a few inputs. What sees single images comes first, batches for networks after it."""
+    rows = [_identity(entry) | _decoded(decoded) for entry, decoded in batch]
+    seen = [(row, decoded.image) for row, (_, decoded) in zip(rows, batch, strict=True)]
+    pairs = [(row, image) for row, image in seen if image is not None]
+    for row, image in pairs:
+        with clock.time("statistics"):
+            views = Views(image)
+            row |= measure_quality(image, views) | measure_hashes(image, views)
+        with clock.time("text"):
+            row["text_area"], boxes = models.text.measure(image)
+            row["text_boxes"] = boxes.to_rows()
+    images = [image for _, image in pairs]
+    for measure in models.filters:
+        with clock.time("+".join(measure.columns)):
+            for (row, _), scores in zip(pairs, measure.measure(images), strict=True):
+                row |= scores
     with clock.time("detect"):
-        people = iter(models.detector.detect(images))
-    for entry, decoded in batch:
-        row = _identity(entry) | _decoded(decoded)
-        if decoded.image is not None:
-            with clock.time("hash"):
-                row["pixel_sha256"] = pixel_sha256(decoded.image)
-            with clock.time("text"):
-                row["text_area"], boxes = models.text.measure(decoded.image)
-            row |= {"text_boxes": boxes.to_rows(), "person_boxes": next(people).to_rows()}
-        yield row
+        for (row, _), people in zip(pairs, models.detector.detect(images), strict=True):
+            row["person_boxes"] = people.to_rows()
+    yield from rows
 
 
 def _identity(entry: Input) -> dict[str, Any]:
@@ -203,6 +234,7 @@ def _decoded(decoded: Decoded) -> dict[str, Any]:
         "width": decoded.width,
         "height": decoded.height,
         "orientation": decoded.orientation,
+        **decoded.camera.columns(),
     }
 
 

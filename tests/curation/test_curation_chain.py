@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.annotate import AnnotateConfig, plan_annotate
-from curation.columns import ANNOTATIONS
+from curation.columns import ANNOTATIONS, CAMERA, DECODED_OK, MEASURED, QUALITY
 from curation.decisions import examples, funnel, read_decisions
 from curation.job import Job
 from curation.materialise import MaterialiseConfig, plan_materialise
@@ -119,6 +119,21 @@ def test_tables_have_the_schema_and_no_decision(files_pool: Path, annotations: P
         assert pq.read_schema(annotations / f"{shard.name}.parquet").equals(ANNOTATIONS)
     bomb = dataset.table().filter(pa.compute.field("source") == "bad/bomb.png").to_pylist()[0]
     assert (bomb["width"], bomb["height"], bomb["person_boxes"]) == (60_000, 60_000, None)
+
+
+def test_whatever_was_decoded_was_measured(annotations: Path) -> None:
+    """By the models whose identities the manifest names; what no model was configured for stays null."""
+    table = Dataset.open(annotations).table()
+    decoded = table.filter(pa.compute.equal(table["status"], DECODED_OK))
+    unmeasured = {name for name in decoded.column_names if decoded[name].null_count == decoded.num_rows}
+    sometimes = {"member", "offset", "metadata", *(field.name for field in CAMERA)}
+    assert unmeasured - sometimes == {"unnatural", "aesthetic"}
+    for field in (*QUALITY, *MEASURED):
+        if field.name not in unmeasured:
+            assert decoded[field.name].null_count == 0, field.name
+            assert table[field.name].null_count == table.num_rows - decoded.num_rows, field.name
+    models = read_manifest(annotations).provenance["models"]
+    assert set(models) == {"libraries", "text", "watermark", "art", "detector"}
 
 
 def test_the_funnel_and_its_examples(files_pool: Path, annotations: Path, selection: Path) -> None:
