@@ -2,12 +2,12 @@
 
     python -P benchmarks/curation_kills.py [--quick] [--kills 20] [--seed 1]
 
-Last printed line: one JSON object. Each trial starts the command on an empty folder and, at a random moment of
-the time an undisturbed run takes, sends SIGKILL to the driver, the driver's whole process group, one of Ray's
-worker processes, or the raylet (as soon as there is one). If the run did not survive that, it is run a second
-time. `identical`: trials whose tables, markers' files and manifest are, byte for byte, those of an undisturbed
-inline run. `idle`: trials whose next run did nothing and said so. `survived`: runs that ended well in spite of
-the blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. Linux.
+Last printed line: one JSON object. Each trial starts the command on an empty folder and, at a random moment
+of the time an undisturbed run takes, sends SIGKILL to the driver, the driver's whole process group, a worker
+process, the raylet or one of its agents (as soon as there is one). If the run did not survive that, it is run
+a second time. `identical`: trials whose tables and manifest are, byte for byte, those of an undisturbed inline
+run. `idle`: trials whose next run did nothing and said so. `survived`: runs that ended well in spite of the
+blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. Linux.
 """
 
 import argparse
@@ -30,7 +30,13 @@ from pipelines.executors.rehearsal import kill_session, session_of
 from shards.manifest import read_manifest
 
 VITRUVIAN = str(Path(sys.executable).parent / "vitruvian")
-KINDS = ("driver", "group", "worker", "raylet")
+# Of Ray's processes, by the beginning of their names.
+NAMES = {
+    "worker": ("ray::IDLE", "ray::Runner"),
+    "raylet": ("raylet",),
+    "agent": ("ray::Dashboard", "ray::Runtime"),
+}
+KINDS = ("driver", "group", *NAMES)
 SUFFIXES = (".png", ".jpg")
 LIMIT_S = 600.0
 
@@ -75,7 +81,7 @@ def blow(run: subprocess.Popen[bytes], kind: str, chance: random.Random) -> None
         with suppress(ProcessLookupError):
             (os.kill if kind == "driver" else os.killpg)(run.pid, signal.SIGKILL)
         return
-    wanted = {"worker": "ray::", "raylet": "raylet"}[kind]
+    wanted = NAMES[kind]
     while run.poll() is None:
         found = [pid for pid, name in session_of(run.pid).items() if name.startswith(wanted)]
         if found:

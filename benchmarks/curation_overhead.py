@@ -6,7 +6,7 @@ Last printed line: one JSON object. The bare loop reads each file, decodes it an
 same batches, in this process, and keeps nothing. `annotate` is the whole verb: list and hash the pool, rows,
 tables, markers, manifest. Both run `rounds` times in turn, after a warm-up that loads the models. `ratio` is
 from the sums of CPU time (which a busy machine disturbs least), `ratio_wall` from the wall clock.
-`cpu_s_per_image` and `images_per_s_of_step` (a core's) are what tools/curation_cost.py reads.
+`cpu_s_per_image`, `row_bytes` and `images_per_s_of_step` (a core's) are what tools/curation_cost.py reads.
 """
 
 import argparse
@@ -58,8 +58,8 @@ def bare(pool: Path, config: AnnotateConfig) -> None:
             batch = []
 
 
-def annotate(pool: Path, out: Path, config: AnnotateConfig) -> tuple[int, Counter[str]]:
-    """The whole verb, inline; (images, seconds by step)."""
+def annotate(pool: Path, out: Path, config: AnnotateConfig) -> tuple[int, int, Counter[str]]:
+    """The whole verb, inline; (images, bytes of the tables, seconds by step)."""
     job = plan_annotate(pool, config)
     stage = open_stage(out, job.name, job.key)
     for outcome in run_units(stage, job.units, job.worker):
@@ -69,7 +69,8 @@ def annotate(pool: Path, out: Path, config: AnnotateConfig) -> tuple[int, Counte
     steps: Counter[str] = Counter()
     for marker in read_markers(out).values():
         steps.update(marker.run["seconds"])
-    return manifest.samples, steps
+    size = sum(path.stat().st_size for path in out.glob("*.parquet"))
+    return manifest.samples, size, steps
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -99,8 +100,8 @@ def main() -> None:
             wall, cpu, _ = timed(lambda: bare(pool, config))
             total.update({"bare_wall": wall, "bare_cpu": cpu})
             out = Path(folder) / f"out-{number}"
-            wall, cpu, (images, spent) = timed(lambda out=out: annotate(pool, out, config))  # type: ignore[misc]
-            total.update({"wall": wall, "cpu": cpu, "images": images})
+            wall, cpu, (images, size, spent) = timed(lambda out=out: annotate(pool, out, config))  # type: ignore[misc]
+            total.update({"wall": wall, "cpu": cpu, "images": images, "bytes": size})
             steps.update(spent)
     images = total["images"]
     print(
@@ -112,6 +113,7 @@ def main() -> None:
                 "ratio_wall": round(total["bare_wall"] / total["wall"], 3),
                 "images_per_s": round(images / total["wall"], 2),
                 "cpu_s_per_image": round(total["cpu"] / images, 4),
+                "row_bytes": round(total["bytes"] / images),
                 "images_per_s_of_step": {
                     step: round(images / spent, 2) for step, spent in sorted(steps.items())
                 },

@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from shards.errors import VitruvianError
@@ -45,7 +47,8 @@ def connect(workers: int | None = None, address: str | None = None) -> Iterator[
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise VitruvianError(f"could not start or join Ray at {address or 'local'!r}: {error}") from error
     try:
-        yield ray
+        with _guard(_daemons(ray) if local else []):
+            yield ray
     finally:
         ray.shutdown()
 
@@ -66,6 +69,33 @@ def _init(ray: Any, address: str | None, cpus: int) -> None:
     # which only this closes (Ray 2.60). What matters of them is in our own messages and in the quarantine.
     if hasattr(ray._private.worker, "_worker_logs_enabled"):
         ray._private.worker._worker_logs_enabled = False
+
+
+@contextmanager
+def _guard(pids: Sequence[int]) -> Iterator[None]:
+    """Let these end with this process, however it ends: a SIGKILL would leave Ray's agents behind (2.60)."""
+    if not pids:
+        yield
+        return
+    # `read` returns when the last writer of the pipe, this process, is gone.
+    script = ("sh", "-c", 'read _; kill -9 "$@" 2>/dev/null', "guard", *map(str, pids))
+    guard = subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.communicate()
+
+
+def _daemons(ray: Any) -> list[int]:
+    """The processes of the Ray that this one has started: controller, raylet and its agents (Linux)."""
+    node = getattr(ray._private.worker, "_global_node", None)
+    started = [entry.process.pid for group in getattr(node, "all_processes", {}).values() for entry in group]
+    found = list(started)
+    for pid in started:
+        with suppress(OSError):
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found
 
 
 def _local_token() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.executors.rehearsal import Rehearsal, rehearse, session_of
+from pipelines.executors.rehearsal import Rehearsal, kill_session, rehearse, session_of
 from shards.manifest import read_manifest
 from shards.units import STATE
 
@@ -116,3 +116,29 @@ def test_an_end_leaves_no_process_behind() -> None:
         assert any("raylet" in name for name in session_of(sessions[0]).values())
         assert isinstance(cluster, Rehearsal) and cluster.folder.is_dir()
     assert not any(session_of(session) for session in sessions) and not cluster.folder.exists()
+
+
+LOCAL = """
+import os, sys, time
+from pipelines.executors import connect
+with connect(1, "local") as ray:
+    sys.stdout.write("up\\n")
+    sys.stdout.flush()
+    time.sleep(600)
+"""
+
+
+def test_a_killed_driver_takes_its_local_ray_with_it() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCAL], stdout=subprocess.PIPE, env=environment, start_new_session=True
+    ) as driver:
+        assert driver.stdout is not None and driver.stdout.readline() == b"up\n"
+        assert {"gcs_server", "raylet"} <= set(session_of(driver.pid).values())
+        driver.kill()
+    for _ in range(240):
+        if not (left := session_of(driver.pid)):
+            return
+        time.sleep(0.25)
+    kill_session(driver)
+    raise AssertionError(f"still there after a minute: {left}")
