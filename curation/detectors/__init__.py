@@ -4,7 +4,7 @@
     config = pin_detector(config)            # fetch and check the weights, fix their sha256 and the device
     boxes = load_detector(config).detect([image])
 
-docs/detectors.md has the conventions; a new ONNX backend is a configuration, a `Convention` and a line in `_ONNX`.
+docs/detectors.md has the conventions. A new ONNX backend: a configuration, a `Convention`, a line in `_ONNX`.
 """
 
 from collections.abc import Callable, Sequence
