@@ -187,8 +187,8 @@ def _to_rgb(strip: Image.Image) -> RGB:
 
 
 def _without_exif(data: bytes, kind: str) -> bytes:
-    """A JPEG whose EXIF and MPF segments Pillow does not recognise: opening one, it would load all values
-    that their directories point to, of all such segments together (a bomb of gigabytes in a megabyte).
+    """A JPEG whose EXIF and MPF segments Pillow does not recognise: to open one, it would join all of them
+    and, before version 13, load every value that their directories point to (gigabytes from a megabyte).
 
     Within coded pixels 0xff is followed by 0 or a restart, so only segments can match.
     """
