@@ -45,7 +45,7 @@ def main() -> None:
     samples = [engine.render_labels(spec) for spec in plan_specs(config, built_person)]
     pictures = [picture for labels in samples for picture in row(labels)]
     (options.out / "overview.jpg").write_bytes(encode_jpeg(tile(pictures, 5), 88))
-    (options.out / "pointmap.jpg").write_bytes(encode_jpeg(pointmap_views(samples[0]), 88))
+    (options.out / "pointmap.jpg").write_bytes(encode_jpeg(pointmap_views(samples[-1]), 88))
 
 
 if __name__ == "__main__":

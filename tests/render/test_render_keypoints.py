@@ -1,5 +1,9 @@
 """Joints: inside or outside, visible or hidden, against a hand-made depth."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from annotation.camera import Camera
@@ -45,3 +49,12 @@ def test_of_308_points_each_has_its_own_tolerance() -> None:
     assert np.allclose(depth_tolerances(0.85, 308), tolerance / 2)
     both = keypoint_mapping(308, 17)
     assert np.allclose(tolerance[both.source], depth_tolerances(1.7))
+
+
+def test_the_table_is_what_its_rules_say() -> None:
+    """The rules read the body and the brows' hair: when these move, the table must move with them."""
+    script = Path(__file__).parents[2] / "tools" / "keypoints" / "make.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -72,6 +72,16 @@ def textbook_loss(model: MAE, images: Tensor, noise: Tensor) -> Tensor:
     return (loss * mask).sum() / mask.sum()
 
 
+def test_weights_in_bfloat16_see_uint8_images() -> None:
+    """As under FSDP on a GPU: the weights are cast, the images are born inside the model."""
+    model, (images, noise) = mae(), example()
+    expected: Tensor = model(images, noise).loss()
+    loss: Tensor = model.to(torch.bfloat16)(images, noise).loss()
+    torch.autograd.backward(loss)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+
+
 @pytest.mark.parametrize("size", TABLE_2)
 def test_parameters_are_table_2(size: str) -> None:
     with torch.device("meta"):

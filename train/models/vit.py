@@ -173,6 +173,7 @@ class ViT(nn.Module):
         indices.
         """
         projection = self.patch_embed.proj
+        patches_BKP = patches_BKP.to(projection.weight.dtype)  # pixels are float32, sharded weights bfloat16
         tokens_BKD = F.linear(patches_BKP, projection.weight.flatten(1), projection.bias)
         return tokens_BKD + self._positions(self.config.grid)[0][index_BK]
 
