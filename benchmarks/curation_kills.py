@@ -5,9 +5,9 @@
 Last printed line: one JSON object. Each trial starts the command on an empty folder and, at a random moment
 of the time an undisturbed run takes, sends SIGKILL to the driver, the driver's whole process group, a worker
 process, the raylet or one of its agents (as soon as there is one). If the run did not survive that, it is run
-a second time. `identical`: trials whose tables and manifest are, byte for byte, those of an undisturbed inline
-run. `idle`: trials whose next run did nothing and said so. `survived`: runs that ended well in spite of the
-blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. Linux.
+a second time. `identical`: trials whose tables and manifest are, byte for byte, those of an undisturbed
+inline run. `idle`: trials whose next run did nothing and said so. `survived`: runs that ended well in spite
+of the blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. Linux.
 """
 
 import argparse

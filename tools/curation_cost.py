@@ -87,9 +87,9 @@ def load_rates(given: argparse.Namespace) -> tuple[float, float, float]:
     whole = given.cpu_s_per_image or rates.get("cpu_s_per_image")
     if whole is None:
         raise SystemExit("give --rates FILE (from curation_overhead) or --cpu-s-per-image SECONDS")
-    steps = rates.get("images_per_s_of_step", {})
-    moved = sum(1 / rate for step, rate in steps.items() if step in given.gpu_steps)
-    return whole, max(whole - moved, 0.0), given.row_bytes or rates.get("row_bytes", 1000.0)
+    steps = {step: 1 / rate for step, rate in rates.get("images_per_s_of_step", {}).items()}
+    moved = sum(steps[step] for step in given.gpu_steps if step in steps) / (sum(steps.values()) or 1.0)
+    return whole, whole * (1 - moved), given.row_bytes or rates.get("row_bytes", 1000.0)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

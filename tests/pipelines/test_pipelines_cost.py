@@ -40,12 +40,12 @@ def test_nodes_hours_requests_and_money(tmp_path: Path) -> None:
         "64",
     ]
     nodes = ["--cores", "10", "--node-price", "2", "--within", "4", "10"]
-    gpus = ["--gpu-rate", "10", "--gpus", "2", "--gpu-cores", "100", "--gpu-price", "3"]
+    gpus = ["--gpu-rate", "10", "--gpus", "2", "--gpu-cores", "2", "--gpu-price", "3"]
     cells = cost("--rates", str(tmp_path / "rates.json"), *what, *nodes, *gpus)
     assert row(cells, "CPU", "10")[2:6] == ["1", "10", "10", "20"]
     assert row(cells, "CPU", "4")[2:6] == ["3", "3", "10", "20"]
-    # 0.1 s of a GPU an image are 27.8 GPU-hours, two GPUs a node; the cores' 72 hours take less than one.
-    assert row(cells, "GPU", "4")[2:6] == ["4", "3", "14", "42"]
+    # 0.1 s of a GPU an image are 28 GPU-hours, 14 on a node; its two cores take 33 hours for the rest.
+    assert row(cells, "GPU", "4")[2:6] == ["9", "4", "33", "100"]
     assert row(cells, "GET (ranges)")[1] == f"{2 * 977 * 16:,}"  # 977 units, 16 ranges, twice
     assert row(cells, "LIST")[1] == "1"
     assert row(cells, "tables written")[1] == "1.00 TB"
