@@ -16,7 +16,7 @@ IDENTITY = (
     pa.field(
         "member", pa.string()
     ),  # name inside the tar, or column of the table; null for a file of its own
-    pa.field("offset", pa.int64()),  # byte in the tar, or row of the table, where it begins; null for a file
+    pa.field("offset", pa.int64()),  # byte in the tar or text table, or row of the parquet; null for a file
     pa.field("bytes", pa.int64(), nullable=False),
     pa.field("sha256", pa.string(), nullable=False),  # of the bytes, 64 hex; "" when they cannot be read
     pa.field("key", pa.string(), nullable=False),  # first 32 digits of sha256: byte duplicates share it

@@ -11,13 +11,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.funnel import KEPT
+from curation.pool import PoolConfig
 from curation.tables import Tables
+from shards.config import parse_config
 from shards.errors import ShardError, UsageError
 from shards.manifest import Manifest, read_manifest
 
 STAGE = "select"
 DECISIONS_NAME = "decisions"
 SUMMARY_FILE = "decisions.summary.json"
+
+
+def reading_of(annotated: Manifest, storage_options: dict[str, Any] | None = None) -> PoolConfig:
+    """How the pool was read when it was annotated; credentials, which no manifest holds, come with
+    `storage_options`.
+    """
+    settings = dict(annotated.provenance.get("config", {}).get("pool", {}))
+    return parse_config(settings | {"storage_options": storage_options or {}}, PoolConfig, "pool")
 
 
 def selected(selection: Path | str) -> Manifest:

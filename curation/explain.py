@@ -19,15 +19,17 @@ from curation.decisions import (
     DecisionStream,
     funnel,
     iterate_decisions,
+    reading_of,
     reason_groups,
     selected,
     smallest_keys,
 )
 from curation.decode import decode
-from curation.pool import read_input
+from curation.pool import PoolConfig, read_input
 from curation.tables import Tables
 from shards.errors import UsageError
 from shards.files import write_atomic
+from shards.manifest import read_manifest
 
 HEIGHT = 128  # px, of a thumbnail
 _MAX_PIXELS = 100_000_000
@@ -109,8 +111,10 @@ def contact_sheet(pool: str | Path, annotations: str | Path, explanation: Explan
     """
     if path.suffix not in (".html", ".png"):
         raise UsageError(f"{path}: thumbnails are written as .html or .png")
-    tables = Tables.open(annotations)
-    rows = [[_picture(pool, row) for row in tables.rows(move.positions)] for move in explanation.moves]
+    tables, reading = Tables.open(annotations), reading_of(read_manifest(annotations))
+    rows = [
+        [_picture(pool, row, reading) for row in tables.rows(move.positions)] for move in explanation.moves
+    ]
     pictures = [[picture for picture in row if picture is not None] for row in rows]
     if path.suffix == ".html":
         write_atomic(path, _page(explanation, pictures).encode())
@@ -137,9 +141,9 @@ def _stayed(name: str) -> bool:
     return before == after
 
 
-def _picture(pool: str | Path, row: Mapping[str, Any]) -> tuple[str, RGB] | None:
+def _picture(pool: str | Path, row: Mapping[str, Any], reading: PoolConfig) -> tuple[str, RGB] | None:
     """(what it is called, pixels HEIGHT high) of one input."""
-    decoded = decode(read_input(pool, row), _MAX_PIXELS)
+    decoded = decode(read_input(pool, row, reading), _MAX_PIXELS)
     if decoded.image is None:
         return None
     height, width = decoded.image.shape[:2]

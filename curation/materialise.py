@@ -15,11 +15,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.boxes import RGB
-from curation.decisions import funnel, selected
+from curation.decisions import funnel, reading_of, selected
 from curation.decode import decode
 from curation.job import Job
 from curation.kept import cut_by_key, read_slice
-from curation.pool import read_input
+from curation.pool import PoolConfig, read_input
 from shards.config import Config
 from shards.errors import ShardError, UsageError
 from shards.manifest import read_manifest
@@ -50,6 +50,10 @@ class MaterialiseConfig(Config):
         default=4096, ge=1, description="on average; keys decide, so counts vary a little"
     )
     resize: Resize | None = Field(default=None, description="the original bytes when not given")
+    # May hold credentials, so they are in no key and no manifest.
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, exclude=True, repr=False, description="for the pool's fsspec filesystem"
+    )
 
 
 def plan_materialise(
@@ -87,7 +91,8 @@ def plan_materialise(
         settings["opencv"] = cv2.__version__  # its resampling and encoders make the bytes
     key = digest_json({"config": settings, "code": code_digest(*_CODE)})
     provenance = {"config": config.model_dump(mode="json"), "selection": manifest.digest}
-    return Job(STAGE, key, units, Materialise(pool, config.resize), provenance)
+    reading = reading_of(annotated, config.storage_options)
+    return Job(STAGE, key, units, Materialise(pool, reading, config.resize), provenance)
 
 
 @dataclass(frozen=True)
@@ -95,17 +100,20 @@ class Materialise:
     """The worker: the kept inputs of one key range -> one shard."""
 
     pool: str | Path
+    reading: PoolConfig
     resize: Resize | None = None
 
     def __call__(self, stage: Stage, unit: Unit) -> None:
         rows = read_slice(stage.out / STATE, unit.payload["rows"], unit.inputs["rows"])
         with ShardWriter(stage.out, unit.name, columns=index_columns) as writer:
-            for sample in samples(self.pool, rows, self.resize):
+            for sample in samples(self.pool, rows, self.reading, self.resize):
                 writer.add(sample)
             writer.commit(stage_name=stage.name, stage_key=stage.key, inputs=unit.inputs)
 
 
-def samples(pool: str | Path, rows: pa.Table, resize: Resize | None = None) -> Iterator[Sample]:
+def samples(
+    pool: str | Path, rows: pa.Table, reading: PoolConfig, resize: Resize | None = None
+) -> Iterator[Sample]:
     """The samples of kept rows, one in memory at a time: the original bytes under their proper extension,
     and a json member. Read in the pool's order.
 
@@ -115,7 +123,7 @@ def samples(pool: str | Path, rows: pa.Table, resize: Resize | None = None) -> I
     upright), "format", "quality"}; boxes stay in pixels of the original, and the key is that of its bytes.
     """
     for row in rows.sort_by([("source", "ascending"), ("offset", "ascending")]).to_pylist():
-        data, described = read_input(pool, row), _describe(row)
+        data, described = read_input(pool, row, reading), _describe(row)
         if resize is None:
             members = {row["format"]: data}
         else:
