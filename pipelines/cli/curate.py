@@ -15,6 +15,7 @@ import typer
 
 from curation.job import Job
 from pipelines.cli.calibrate import calibrate
+from pipelines.cli.page import report
 from shards.config import Config, load_config
 from shards.errors import UsageError
 from shards.manifest import Manifest
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command()(calibrate)
+app.command()(report)
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Outcomes = Callable[..., Iterator[Outcome]]

@@ -6,10 +6,10 @@ rest is shown. Layout of the outputs: pipelines/demo/dvc.yaml.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +17,10 @@ import yaml
 
 from annotation.draw import colour_depth, colour_normals, draw_keypoints, overlay_parts
 from annotation.labels import Labels, from_members
-from pipelines.report.images import RGB, draw_boxes, fit_height, webp_uri
+from pipelines.report.curation import Curation, collect_curation
+from pipelines.report.images import RGB, webp_uri
 from pipelines.report.machine import Machine, this_machine
-from shards.errors import VitruvianError
+from pipelines.report.parts import Collector, Missing, Picture
 from shards.manifest import read_manifest
 from shards.reader import Dataset
 
@@ -33,45 +34,6 @@ DATASETS = {
     "Curated photographs": "curated",
 }
 CONTACTS = 7  # thumbnails per reason
-_KEPT, _BOXED, _TEXT = (40, 165, 255), (255, 150, 30), (255, 80, 120)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A part of the report that is not shown, and why. `section`: id of the section it belongs to."""
-
-    section: str
-    what: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image (`uri`), or for what cannot be decoded a note instead; `alt` says what one would see."""
-
-    uri: str | None
-    alt: str
-    caption: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One outcome of the selection ("kept", "duplicate", "decode:truncated" ...) with examples."""
-
-    name: str
-    count: int
-    examples: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class Curation:
-    """`funnel`: see curation.funnel.Tally.to_json. `reasons`: kept first, then in the order of the rules."""
-
-    funnel: Mapping[str, Any]
-    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
@@ -142,27 +104,6 @@ class ReportData:
     missing: Sequence[Missing] = ()
 
 
-class Collector:
-    """Reads parts one by one and notes those that cannot be read."""
-
-    def __init__(self) -> None:
-        self.missing: list[Missing] = []
-
-    def one(self, section: str, what: str, read: Callable[..., T], *arguments: Any) -> T | None:
-        """What `read(*arguments)` returns; None, and a note, when that fails or is empty."""
-        try:
-            found = read(*arguments)
-        except FileNotFoundError as error:
-            self.missing.append(Missing(section, what, f"{error.filename} is not there"))
-            return None
-        except (VitruvianError, OSError, ValueError, KeyError, cv2.error) as error:
-            self.missing.append(Missing(section, what, str(error) or type(error).__name__))
-            return None
-        if not found:
-            self.missing.append(Missing(section, what, "nothing there"))
-        return found
-
-
 def collect(folder: Path) -> ReportData:
     """Read everything below `folder`/out that is there."""
     out, parts = folder / "out", Collector()
@@ -184,9 +125,7 @@ def collect(folder: Path) -> ReportData:
         timings=parts.one("run", "time of each stage", read_timings, out) or {},
         datasets=[line for line in datasets if line],
         renders=parts.one("renders", "render gallery", read_renders, out / "renders" / "showcase") or [],
-        curation=parts.one(
-            "curation", "curation", read_curation, out / "annotations", out / "selection", out / "pool"
-        ),
+        curation=collect_curation(parts, out / "pool", out / "annotations", out / "selection", CONTACTS),
         reconstructions=parts.one("pretraining", "reconstructions", read_reconstructions, out / "encoder")
         or [],
         curves=[curve for curve in curves if curve],
@@ -273,40 +212,6 @@ def show_render(labels: Labels) -> Render:
             "the skeleton over the image",
         )
     return Render(title, tuple(pictures))
-
-
-def read_curation(annotations: Path, selection: Path, pool: Path) -> Curation:
-    """The funnel and examples of every reason that occurred."""
-    from curation.decisions import examples, funnel
-
-    counts, shown = funnel(selection), examples(annotations, selection, CONTACTS)
-    found = {"kept": counts["kept"]}
-    for stage in counts["stages"]:
-        found |= stage["reasons"]
-    reasons = []
-    for name, count in found.items():
-        rows = shown.get(name, [])
-        reasons.append(Reason(name, count, tuple(show_input(pool, row, name) for row in rows)))
-    return Curation(counts, tuple(reasons))
-
-
-def show_input(pool: Path, row: Mapping[str, Any], reason: str) -> Picture:
-    """A thumbnail of one input with the boxes that decided; of what cannot be decoded, its first bytes."""
-    from curation.decode import decode
-    from curation.pool import read_input
-
-    name = str(row["source"]) + (f": {row['member']}" if row["member"] else "")
-    alt = f"{reason}: {name}"
-    data = read_input(pool, row)
-    decoded = decode(data, max_pixels=50_000_000)
-    if decoded.image is None:
-        start = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in data[:40])
-        return Picture(None, alt, name, f"{len(data):,} bytes: {start}" if data else "0 bytes")
-    colour = _KEPT if reason == "kept" else _BOXED
-    image = draw_boxes(decoded.image, row["person_boxes"] or [], colour)
-    if reason.startswith("text:"):
-        image = draw_boxes(decoded.image, row["text_boxes"] or [], _TEXT)
-    return Picture(webp_uri(fit_height(image, 150), 80), alt, name)
 
 
 def read_reconstructions(place: Path) -> list[Picture]:

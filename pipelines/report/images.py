@@ -1,6 +1,7 @@
 """Pictures as data URIs, so that the report is one file."""
 
 import base64
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,19 +18,22 @@ def webp_uri(image: RGB, quality: int = 88) -> str:
     return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
-def fit_height(image: RGB, height: int) -> RGB:
-    """The picture at this height, enlarged by whole pixels or reduced by area."""
-    width = max(1, round(image.shape[1] * height / image.shape[0]))
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
-    resized: RGB = cv2.resize(image, (width, height), interpolation=method)
+def fit_within(image: RGB, height: int, width: int) -> RGB:
+    """The picture as large as these bounds (px) allow, at least one pixel each way."""
+    scale = min(height / image.shape[0], width / image.shape[1])
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    resized: RGB = cv2.resize(image, shape, interpolation=method)
     return resized
 
 
-def draw_boxes(image: RGB, boxes: list[dict[str, float]], colour: tuple[int, int, int]) -> RGB:
-    """The picture with rectangles {x0, y0, x1, y1} in its own pixels."""
+def draw_boxes(
+    image: RGB, boxes: Sequence[Mapping[str, float]], colour: tuple[int, int, int], scale: float = 1.0
+) -> RGB:
+    """The picture with rectangles {x0, y0, x1, y1}; `scale`: its pixels per pixel of the boxes."""
     marked = image.copy()
     thickness = max(1, round(min(image.shape[:2]) / 90))
     for box in boxes:
-        first, last = (round(box["x0"]), round(box["y0"])), (round(box["x1"]), round(box["y1"]))
-        cv2.rectangle(marked, first, last, colour, thickness, cv2.LINE_AA)
+        x0, y0, x1, y1 = (round(box[name] * scale) for name in ("x0", "y0", "x1", "y1"))
+        cv2.rectangle(marked, (x0, y0), (x1, y1), colour, thickness, cv2.LINE_AA)
     return marked

@@ -20,7 +20,8 @@ from pipelines.executors import run_units
 from pipelines.report import build_report
 from pipelines.report.charts import bar_chart, line_chart
 from pipelines.report.data import TASKS, collect, read_png, split_rows
-from pipelines.report.page import duration, number, render_page, size
+from pipelines.report.html import compact, duration, number, percent, size
+from pipelines.report.page import render_page
 from shards.manifest import write_manifest
 from shards.sample import Sample, content_key
 from shards.units import close_stage, open_stage
@@ -233,6 +234,11 @@ def test_figures_are_printed_for_people() -> None:
     ]
     assert [duration(value) for value in (4.4, 65.0, 600.0)] == ["4 s", "1 min 05 s", "10 min 00 s"]
     assert [size(value) for value in (999, 1500, 2_500_000)] == ["999 B", "1.5 kB", "2.5 MB"]
+    counts = (0, 9_999, 12_345, 999_499, 999_500, 300_000_000, 1_020_000_000)
+    assert [compact(count) for count in counts] == ["0", "9,999", "12.3 k", "999 k", "1 M", "300 M", "1.02 B"]
+    shares = [(0, 5), (5, 5), (1, 3), (1, 10**6), (10**6 - 1, 10**6), (0, 0)]
+    told = ["0 %", "100 %", "33.3 %", "< 0.1 %", "> 99.9 %", "\N{EN DASH}"]
+    assert [percent(part, whole) for part, whole in shares] == told
 
 
 def test_png_that_is_none(tmp_path: Path) -> None:
