@@ -185,8 +185,8 @@ def rule_of(reason: str, rules: RuleSet) -> Rule | None:
 
 
 def measured(row: Mapping[str, Any], reason: str, rules: RuleSet) -> str:
-    """The value that decided: "short_side 48", "score 0.41, 90 px" (the best box), "of 1a2b3c4d" (the key of the one
-    that stays); "2 people" of what is kept.
+    """The value that decided: "short_side 48", "score 0.41, 90 px" (the best box), "of 1a2b3c4d" (the
+    key of the one that stays); "2 people" of what is kept.
     """
     if reason == KEPT:
         return f"{row['people']} {'person' if row['people'] == 1 else 'people'}"
