@@ -1,5 +1,6 @@
 """A connection to Ray: the cluster at an address, or one of our own that ends with us. Quiet in both."""
 
+import faulthandler
 import os
 import secrets
 import subprocess
@@ -16,7 +17,11 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Ray starts idle processes for a first driver, and does not answer it before they stand: when one of them
+    # is killed meanwhile, never (2.60). Ours are started for what they do, so those would only cost memory.
+    "RAY_prestart_worker_first_driver": "0",
 }
+START_S = 300.0  # Ray starts in 3 s, on a very busy machine in 30
 # Units and outcomes are small JSON; samples never pass through the object store.
 OBJECT_STORE_BYTES = 128 << 20
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -60,15 +65,31 @@ def cores() -> int:
 
 def _init(ray: Any, address: str | None, cpus: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is not None:
-        ray.init(address=address, **quiet)
-    else:
-        store = OBJECT_STORE_BYTES
-        ray.init("local", num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
+    with _ended_after(START_S):
+        if address is not None:
+            ray.init(address=address, **quiet)
+        else:
+            store = OBJECT_STORE_BYTES
+            ray.init("local", num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
     # The raylets' messages ("A worker died or was killed ...", a paragraph each) come through another door,
     # which only this closes (Ray 2.60). What matters of them is in our own messages and in the quarantine.
     if hasattr(ray._private.worker, "_worker_logs_enabled"):
         ray._private.worker._worker_logs_enabled = False
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """End this process, saying where it was, when it is not through in time: ray.init waits for its raylet in
+    a call that nothing interrupts, and a run that has ended can be run again.
+    """
+    if sys.__stderr__ is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -267,3 +268,13 @@ def test_capacity_counts_cpus_or_shares_of_gpus() -> None:
     assert capacity(nodes, 1.0) == 3
     assert capacity(nodes, 0.25) == 12
     assert capacity([], 0.0) == 1
+
+
+def test_a_start_that_waits_for_ever_ends_the_process() -> None:
+    code = (
+        "import time\nfrom pipelines.executors.connect import _ended_after\n"
+        "with _ended_after(60.0):\n    pass\nprint('in time', flush=True)\n"
+        "with _ended_after(0.2):\n    time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "in time\n") and "Timeout" in done.stderr
