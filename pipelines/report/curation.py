@@ -74,25 +74,15 @@ def collect_curation(
     curation = parts.one("curation", "the funnel", read_curation, selection)
     if curation is None or not contacts:
         return curation
-    what = "contact sheets"
-    rows = parts.one("pictures", what, read_examples, annotations, selection, curation, contacts)
-    if not rows:
+    shown = parts.one(
+        "pictures", "contact sheets", read_pictures, pool, annotations, selection, curation, contacts
+    )
+    if shown is None:
         return curation
-    reasons, lost = [], list[str]()
-    try:
-        config = pool_config(read_manifest(annotations))
-        for reason in curation.reasons:
-            shown = [
-                picture_of(pool, row, reason.name, curation.rules, config, lost)
-                for row in rows.get(reason.name, ())
-            ]
-            reasons.append(replace(reason, examples=tuple(shown)))
-    except (UsageError, ValueError) as error:  # the pool as a whole
-        parts.missing.append(Missing("pictures", what, str(error)))
-        return curation
+    reasons, lost = shown
     if lost:
         parts.missing.append(Missing("pictures", f"{len(lost)} of the examples", lost[0]))
-    return replace(curation, reasons=tuple(reasons))
+    return replace(curation, reasons=reasons)
 
 
 def read_curation(selection: Path) -> Curation:
@@ -110,17 +100,27 @@ def read_curation(selection: Path) -> Curation:
     return Curation(summary, rules, reasons, manifest.digest, manifest.provenance["annotations"])
 
 
-def read_examples(
-    annotations: str | Path, selection: Path, curation: Curation, contacts: int
-) -> dict[str, list[dict[str, Any]]]:
-    """The rows to show of each reason. Raises UsageError when the selection is of other annotations."""
-    made_from = read_manifest(annotations).digest
-    if made_from != curation.annotations:
+def read_pictures(
+    pool: str | Path, annotations: str | Path, selection: Path, curation: Curation, contacts: int
+) -> tuple[tuple[Reason, ...], list[str]]:
+    """(the reasons with pictures, why inputs could not be read). Raises UsageError when the selection is of
+    other annotations, or there is no such pool; ShardError for tables that lack columns.
+    """
+    manifest = read_manifest(annotations)
+    if manifest.digest != curation.annotations:
         raise UsageError(
             f"{selection}: selected from other annotations ({curation.annotations[:12]}) than {annotations} "
-            f"({made_from[:12]}); run select again"
+            f"({manifest.digest[:12]}); run select again"
         )
-    return examples(annotations, selection, contacts)
+    rows, config = examples(annotations, selection, contacts), pool_config(manifest)
+    reasons, lost = [], list[str]()
+    for reason in curation.reasons:
+        found = rows.get(reason.name, [])
+        if absent := sorted({name for row in found for name in ANNOTATIONS.names if name not in row}):
+            raise ShardError(f"{annotations}: no column {', '.join(absent)}: run annotate again")
+        pictures = [picture_of(pool, row, reason.name, curation.rules, config, lost) for row in found]
+        reasons.append(replace(reason, examples=tuple(pictures)))
+    return tuple(reasons), lost
 
 
 def pool_config(annotations: Manifest) -> PoolConfig:

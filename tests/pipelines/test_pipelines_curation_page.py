@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ from pipelines.report.images import fit_within
 from pipelines.report.pool_page import build_pool_page, collect_pool, list_models
 from pipelines.report.thresholds import Sides, compared, condition, opacity, sides, visible
 from shards.errors import UsageError
+from shards.index import write_table
 
 HTML_NAME = '<img src=x onerror=alert(1)>&amp;".png'
 RULES = {
@@ -199,6 +201,13 @@ def test_pictures_of_other_annotations_are_not_shown(places: Places, tmp_path: P
         ("contact sheets", True)
     ]
     assert data.curation is not None and not any(reason.examples for reason in data.curation.reasons)
+
+
+def test_tables_without_a_column_cost_the_pictures(places: Places) -> None:
+    for path in places.annotations.glob("*.parquet"):
+        write_table(pq.read_table(path).drop_columns(["member"]), path)
+    missing = collect_pool(*places, 2).missing
+    assert [(one.what, "no column member" in one.why) for one in missing] == [("contact sheets", True)]
 
 
 def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
