@@ -28,8 +28,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Decide, select and materialise images of people from a raw pool."
 )
 
-app.command()(calibrate)
-app.command()(report)
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Outcomes = Callable[..., Iterator[Outcome]]
@@ -221,6 +219,10 @@ def materialise(
     else:
         typer.echo(f"{out}: {manifest.samples} images in {len(manifest.shards)} shards")
     _end(manifest, out)
+
+
+app.command()(report)
+app.command()(calibrate)
 
 
 def _place(url: str) -> str | Path:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.columns import ANNOTATIONS, DECODED_OK
-from curation.decisions import SUMMARY_FILE, examples, funnel, selected
+from curation.decisions import SUMMARY_FILE, examples, funnel, reading_of, selected
 from curation.decode import decode
 from curation.funnel import KEPT
 from curation.pool import PoolConfig, read_input
@@ -22,10 +22,9 @@ from curation.verdicts import details, read_boxes, values
 from pipelines.report.html import number, size
 from pipelines.report.images import RGB, draw_boxes, fit_within, webp_uri
 from pipelines.report.parts import Collector, Missing, Picture
-from shards.config import parse_config
 from shards.errors import ShardError, UsageError
 from shards.files import sha256_file
-from shards.manifest import Manifest, read_manifest
+from shards.manifest import read_manifest
 
 _KEPT, _BOXED, _TEXT = (40, 165, 255), (255, 150, 30), (255, 80, 120)
 _HEIGHT, _WIDTH = 180, 540  # px of a picture at most; the page shows it smaller
@@ -112,7 +111,7 @@ def read_pictures(
             f"{selection}: selected from other annotations ({curation.annotations[:12]}) than {annotations} "
             f"({manifest.digest[:12]}); run select again"
         )
-    rows, config = examples(annotations, selection, contacts), pool_config(manifest)
+    rows, config = examples(annotations, selection, contacts), reading_of(manifest)
     reasons, lost = [], list[str]()
     for reason in curation.reasons:
         found = rows.get(reason.name, [])
@@ -121,11 +120,6 @@ def read_pictures(
         pictures = [picture_of(pool, row, reason.name, curation.rules, config, lost) for row in found]
         reasons.append(replace(reason, examples=tuple(pictures)))
     return tuple(reasons), lost
-
-
-def pool_config(annotations: Manifest) -> PoolConfig:
-    """How the pool was read when it was annotated (without credentials, which no manifest holds)."""
-    return parse_config(annotations.provenance.get("config", {}).get("pool", {}), PoolConfig, "pool")
 
 
 def picture_of(
