@@ -7,7 +7,8 @@ of the time an undisturbed run takes, sends SIGKILL to the driver, the driver's 
 process, the raylet or one of its agents (as soon as there is one). If the run did not survive that, it is run
 a second time. `identical`: trials whose tables and manifest are, byte for byte, those of an undisturbed
 inline run. `idle`: trials whose next run did nothing and said so. `survived`: runs that ended well in spite
-of the blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. Linux.
+of the blow, by its kind. `left`: trials after which a process of Ray's was still there 20 s later. `late`:
+blows that came after the run's end; they are no kills, and are repeated. Linux.
 """
 
 import argparse
@@ -75,20 +76,21 @@ def content(out: Path) -> dict[str, bytes]:
     return {**tables, "manifest": (manifest.digest + str(manifest.samples)).encode()}
 
 
-def blow(run: subprocess.Popen[bytes], kind: str, chance: random.Random) -> None:
-    """SIGKILL to one of the run's processes, or to its group."""
-    if kind in ("driver", "group"):
-        with suppress(ProcessLookupError):
-            (os.kill if kind == "driver" else os.killpg)(run.pid, signal.SIGKILL)
-        return
-    wanted = NAMES[kind]
+def blow(run: subprocess.Popen[bytes], kind: str, chance: random.Random) -> bool:
+    """SIGKILL to one of the run's processes, or to its group; whether it met a run that had not ended."""
     while run.poll() is None:
-        found = [pid for pid, name in session_of(run.pid).items() if name.startswith(wanted)]
-        if found:
-            with suppress(ProcessLookupError):
-                os.kill(chance.choice(sorted(found)), signal.SIGKILL)
-            return
-        time.sleep(0.05)
+        found = [pid for pid, name in session_of(run.pid).items() if name.startswith(NAMES.get(kind, ()))]
+        victim = chance.choice(sorted(found)) if found else None
+        with suppress(ProcessLookupError):
+            if kind == "group":
+                os.killpg(run.pid, signal.SIGKILL)
+            elif kind == "driver" or victim is not None:
+                os.kill(victim or run.pid, signal.SIGKILL)
+            else:
+                time.sleep(0.05)
+                continue
+            return True
+    return False
 
 
 def gone(leader: int) -> bool:
@@ -102,11 +104,12 @@ def gone(leader: int) -> bool:
 
 def trial(
     pool: Path, out: Path, kind: str, moment_s: float, chance: random.Random, truth: dict[str, bytes]
-) -> dict[str, bool]:
-    """One blow, and what came of it."""
+) -> dict[str, bool] | None:
+    """One blow, and what came of it; None when the run had ended before."""
     run = start(pool, out, "--executor", "ray", "--workers", "2")
     time.sleep(moment_s)
-    blow(run, kind, chance)
+    if not blow(run, kind, chance):
+        return None
     survived = run.wait(LIMIT_S) == 0
     if not survived:  # at once: what the killed run left is still dying
         finish(start(pool, out, "--executor", "ray", "--workers", "2"), out)
@@ -122,12 +125,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="four kills")
+    parser.add_argument("--quick", action="store_true", help="five kills")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     chance, told = random.Random(given.seed), Counter[str]()
-    kills = 4 if given.quick else given.kills
+    kills = 5 if given.quick else given.kills
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         pool = make_pool(root, 48)
@@ -135,22 +138,25 @@ def main() -> None:
         truth, begun = content(root / "inline"), time.monotonic()
         finish(start(pool, root / "whole", "--executor", "ray", "--workers", "2"), root / "whole")
         length = time.monotonic() - begun
-        for number in range(kills):
-            kind = KINDS[number % len(KINDS)]
+        while told["kills"] < kills:
+            kind, number = KINDS[told["kills"] % len(KINDS)], told["kills"] + told["late"]
             moment = chance.uniform(0.05, 0.95) * length
             found = trial(pool, root / f"out-{number}", kind, moment, chance, truth)
-            told.update({name: int(value) for name, value in found.items()})
-            told[f"survived {kind}"] += found["survived"]
-            print(f"{number + 1}/{kills} {kind} after {moment:.1f} of {length:.1f} s: {found}", flush=True)
+            told["kills" if found else "late"] += 1
+            print(f"{told['kills']}/{kills} {kind} after {moment:.1f} of {length:.1f} s: {found}", flush=True)
+            if found:
+                told.update({name: int(value) for name, value in found.items()})
+                told[f"survived {kind}"] += found["survived"]
     print(
         json.dumps(
             {
                 "benchmark": "curation_kills",
-                "kills": kills,
+                "kills": told["kills"],
                 "identical": told["identical"],
                 "idle": told["idle"],
                 "survived": {kind: told[f"survived {kind}"] for kind in KINDS},
                 "left": told["left"],
+                "late": told["late"],
                 "seed": given.seed,
             }
         )
