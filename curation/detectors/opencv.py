@@ -44,7 +44,7 @@ class OpenCVConfig(Config):
 
 
 class OpenCVDetector:
-    """Scores are no probabilities (measured on what is at hand, `benchmarks/curation_annotate.py`):
+    """Scores are no probabilities (measured on what is at hand, `benchmarks/curation_detector.py`):
 
     * body: the SVM margin m, squashed: 1 / (1 + exp(-4 (m - 1)));
     * face: the number n of overlapping windows that the cascade accepted, squashed: 1 - exp(-n / 8).

@@ -39,7 +39,18 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; th
 Section = Annotated[str | None, typer.Option("--section", help="Dotted path in the YAML: curate.annotate.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Delete what another configuration made in --out.")]
 Executor = Annotated[str, typer.Option("--executor", help="inline (this process) or ray.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes under ray; one per core.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes under ray; one per CPU of the cluster.")
+]
+Gpus = Annotated[
+    str, typer.Option("--gpus", help="GPUs for processes under ray: none, auto (if any) or one.")
+]
+GpuShare = Annotated[
+    float, typer.Option("--gpu-share", min=0.01, max=1, help="Share of a GPU that each process takes.")
+]
+Stall = Annotated[
+    float, typer.Option("--stall", min=1, help="Seconds without CPU time after which a process is killed.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PoolPath = Annotated[
@@ -74,13 +85,14 @@ def annotate(
     ] = None,
     executor: Executor = "inline",
     workers: Workers = None,
+    gpus: Gpus = "none",
+    gpu_share: GpuShare = 1.0,
+    stall: Stall = 1800.0,
     replace: Replace = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every input of POOL: decoding, size, duplicates, text, people. Writes tables of columns, no
-    decision.
-    """
+    """Measure every input of POOL once: decoding, quality, hashes, text, scores, people. Decides nothing."""
     from curation.annotate import AnnotateConfig, plan_annotate
 
     settings = _load(config, AnnotateConfig, section)
@@ -89,7 +101,8 @@ def annotate(
 
         settings = settings.model_copy(update={"detector": detector_config(detector)})
     job = plan_annotate(cast(Any, _place(pool)), settings)
-    manifest = _run(job, out, _outcomes(executor, workers), replace=replace, progress=not quiet)
+    outcomes = _outcomes(executor, workers, gpus=gpus, gpu_share=gpu_share, stall_s=stall)
+    manifest = _run(job, out, outcomes, replace=replace, progress=not quiet)
     bad = _total_rejects(manifest)
     if as_json:
         _print_json({"out": str(out), "inputs": manifest.samples, "statuses": bad, "digest": manifest.digest})
@@ -292,11 +305,11 @@ def _run(
     return close_stage(stage, job.units, job.provenance)
 
 
-def _outcomes(executor: str, workers: int | None) -> Outcomes:
+def _outcomes(executor: str, workers: int | None, **limits: Any) -> Outcomes:
     from pipelines.executors import run_units
 
-    # run_units checks the name, and says what is allowed.
-    return partial(run_units, executor=cast(Any, executor), workers=workers)
+    # run_units checks the names, and says what is allowed.
+    return partial(run_units, executor=cast(Any, executor), workers=workers, **limits)
 
 
 @contextmanager
