@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from pydantic import Field
 
 from curation.boxes import RGB
@@ -121,11 +121,13 @@ def art_features(image: RGB) -> Float32[np.ndarray, " features"]:
     return np.array(values, np.float32)
 
 
-def _gradient(grey: Grey) -> Float32[np.ndarray, "_height _width"]:
-    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
-    magnitude: Float32[np.ndarray, "_height _width"] = cv2.magnitude(across, down)
-    return magnitude
+def _gradient(grey: Grey) -> Float64[np.ndarray, "_height _width"]:
+    """Grey levels per px. Squares are integers and the root is IEEE's: cv2.magnitude rounds by where in
+    memory a row lies, and a pixel at a threshold would fall on either side of it.
+    """
+    across, down = (cv2.Sobel(grey, cv2.CV_16S, *axis).astype(np.int32) for axis in ((1, 0), (0, 1)))
+    gradient: Float64[np.ndarray, "_height _width"] = np.sqrt(across * across + down * down) / 8
+    return gradient
 
 
 def _peaks(grey: Grey) -> float:
@@ -142,7 +144,7 @@ def _colours(image: RGB) -> tuple[float, float]:
     return float(top), float(-np.log2(np.count_nonzero(counts) / codes.size))
 
 
-def _noise(grey: Grey, gradient: Float32[np.ndarray, "_height _width"]) -> float:
+def _noise(grey: Grey, gradient: Float64[np.ndarray, "_height _width"]) -> float:
     apart = cv2.absdiff(grey, cv2.medianBlur(grey, 3))
     return float(np.log2(apart[gradient <= np.median(gradient)].mean() + 0.05))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -43,7 +43,8 @@ Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes under ray; one per CPU of the cluster.")
 ]
 Gpus = Annotated[
-    str, typer.Option("--gpus", help="GPUs for processes under ray: none, auto (if any) or one.")
+    Literal["none", "auto", "one"],
+    typer.Option("--gpus", help="For processes under ray: none, a share of one if there is any, or of one."),
 ]
 GpuShare = Annotated[
     float, typer.Option("--gpu-share", min=0.01, max=1, help="Share of a GPU that each process takes.")

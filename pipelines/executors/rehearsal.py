@@ -24,6 +24,7 @@ from tempfile import mkdtemp
 from pipelines.executors.connect import OBJECT_STORE_BYTES, RAY_ENVIRONMENT
 from shards.errors import VitruvianError
 
+END_S = 30.0
 START_S = 120.0
 _LOOPBACK = "127.0.0.1"
 
@@ -113,11 +114,15 @@ def rehearse(cpus: Sequence[int] = (1, 1)) -> Iterator[Rehearsal]:
 
 
 def kill_session(leader: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to every process of a session: Ray's workers have process groups of their own."""
-    for _ in range(3):  # whoever was being born at the first time
-        for pid in session_of(leader.pid):
+    """SIGKILL to every process of a session (Ray's workers have process groups of their own), until none is
+    left: some are being born at the first blow, and large ones take a moment to go.
+    """
+    deadline = time.monotonic() + END_S
+    while (living := session_of(leader.pid)) and time.monotonic() < deadline:
+        for pid in living:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
     leader.wait()
 
 

@@ -179,7 +179,6 @@ def test_a_run_given_up_midway_frees_its_actors(tmp_path: Path) -> None:
     [
         ({"executor": "slurm"}, "slurm"),
         ({"workers": 0}, "at least 1"),
-        ({"gpus": "all"}, "none, auto, one"),
         ({"gpu_share": 2.0}, "share of one GPU"),
         ({"stall_s": 0.0}, "above 0"),
     ],
