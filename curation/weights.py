@@ -36,7 +36,7 @@ _TIMEOUT = 60  # seconds without a byte
 
 
 class WeightsSource(Config):
-    """Where a file of weights comes from: exactly one of `path` and `url`."""
+    """Where a file of weights comes from: exactly one of `path` and `url`. Text stands for either."""
 
     path: Path | None = Field(default=None, description="a file on this machine")
     url: str | None = Field(default=None, pattern=r"^https://", description="https only")
@@ -49,6 +49,11 @@ class WeightsSource(Config):
     member: str | None = Field(default=None, description="file name inside the zip archive that `url` names")
     licence: str | None = Field(default=None, description="of the weights; for the reader")
     max_bytes: int = Field(default=2 << 30, ge=1, description="larger downloads are refused")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return ({"url": value} if "://" in value else {"path": value}) if isinstance(value, str) else value
 
     @field_validator("sha256", mode="before")
     @classmethod
@@ -71,7 +76,21 @@ class WeightsSource(Config):
 
 def weights_source(text: str) -> WeightsSource:
     """`https://...` or a path, as the command line and short configurations give it. Raises ValueError."""
-    return WeightsSource(url=text) if "://" in text else WeightsSource(path=Path(text))
+    return WeightsSource.model_validate(text)
+
+
+class OnnxModelConfig(Config):
+    """Which ONNX network, and how it is run: what detectors and filters share."""
+
+    weights: WeightsSource = Field(description="an ONNX file: a path, or an https URL with its sha256")
+    provider: Provider = Field(default="cpu", description="where it runs; never changed silently")
+    threads: int = Field(default=1, ge=1, description="inside an operator; one per worker process is fastest")
+    batch: int = Field(
+        default=1,
+        ge=1,
+        description="images per run of the network, when its batch is dynamic; short batches are filled up, "
+        "so that an image's neighbours never change the shapes it is computed with",
+    )
 
 
 def cache_folder() -> Path:

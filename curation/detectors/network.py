@@ -12,12 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from curation.boxes import RGB, Boxes, area, clip, intersection, make_boxes
 from curation.detectors.resize import Placement
-from curation.weights import Provider, WeightsSource, fetch, onnx_session, resolve_provider, weights_source
-from shards.config import Config
+from curation.weights import OnnxModelConfig, fetch, onnx_session, resolve_provider
 from shards.errors import UsageError
 from shards.files import sha256_file
 
@@ -34,27 +33,13 @@ Image = Float32[np.ndarray, "3 _height _width"]
 Images = Float32[np.ndarray, "_n 3 _height _width"]
 
 
-class OnnxConfig(Config):
+class OnnxConfig(OnnxModelConfig):
     """What all ONNX detectors share."""
 
-    weights: WeightsSource = Field(description="a path, or an https URL with its sha256")
-    provider: Provider = Field(default="cpu", description="where it runs; never changed silently")
-    threads: int = Field(default=1, ge=1, description="inside an operator; one per worker process is fastest")
-    batch: int = Field(
-        default=1,
-        ge=1,
-        description="images per run of the network, when its batch is dynamic; short batches "
-        "are filled up, so that an image's neighbours never change the shapes it is computed with",
-    )
     floor: float = Field(default=FLOOR, ge=0, le=1, description="boxes with a lower score are not reported")
     side: int | None = Field(
         default=None, ge=32, description="px; of the input, when the network leaves it open"
     )
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return weights_source(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from curation.boxes import RGB, Boxes, clip, make_boxes
 from curation.detectors.network import FLOOR
-from curation.weights import WeightsSource, fetch, weights_source
+from curation.weights import WeightsSource, fetch
 from shards.config import Config
 from shards.errors import ShardError, UsageError
 from shards.files import sha256_file
@@ -48,11 +48,6 @@ class TorchvisionConfig(TorchConfig):
     backend: Literal["torchvision"] = "torchvision"
     model: TorchvisionModel = "fasterrcnn_resnet50_fpn_v2"
     weights: WeightsSource = Field(description="a state dict (.pth), trained on COCO's 91 category ids")
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return weights_source(value) if isinstance(value, str) else value
 
 
 class TransformersConfig(TorchConfig):

@@ -16,8 +16,7 @@ from PIL import Image
 from pydantic import Field, field_validator
 
 from curation.boxes import RGB
-from curation.weights import Provider, WeightsSource, fetch, onnx_session, weights_source
-from shards.config import Config
+from curation.weights import OnnxModelConfig, fetch, onnx_session
 from shards.errors import UsageError
 from shards.files import sha256_file
 
@@ -27,18 +26,9 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class EncoderConfig(Config):
+class EncoderConfig(OnnxModelConfig):
     """A network over whole images, and how it takes them. Defaults: ImageNet's customs."""
 
-    weights: WeightsSource = Field(description="an ONNX file: a path, or an https URL with its sha256")
-    provider: Provider = Field(default="cpu", description="where it runs; never changed silently")
-    threads: int = Field(default=1, ge=1, description="inside an operator; one per worker process is fastest")
-    batch: int = Field(
-        default=1,
-        ge=1,
-        description="images per run, when the network's batch is dynamic; short batches are filled up, so "
-        "that an image's neighbours never change the shapes it is computed with",
-    )
     size: int = Field(default=224, ge=8, le=2048, description="px; side of the square input")
     resize: Literal["squash", "crop"] = Field(
         default="crop", description="squash: both sides to `size`; crop: the shorter side, then the middle"
@@ -51,11 +41,6 @@ class EncoderConfig(Config):
     mean: Three = Field(default=(0.485, 0.456, 0.406), description="of values 0..1, in the order of channels")
     std: Three = Field(default=(0.229, 0.224, 0.225), description="of values 0..1, in the order of channels")
     output: str | None = Field(default=None, description="name of the output; default the first")
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return weights_source(value) if isinstance(value, str) else value
 
     @field_validator("std")
     @classmethod
