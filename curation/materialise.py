@@ -24,7 +24,7 @@ from shards.config import Config
 from shards.errors import ShardError, UsageError
 from shards.manifest import read_manifest
 from shards.sample import Sample, canonical_json, digest_json
-from shards.units import STATE, Stage, Unit, code_digest
+from shards.units import STATE, Stage, Unit, code_digest, require_own
 from shards.writer import ShardWriter
 
 STAGE = "materialise"
@@ -74,7 +74,7 @@ def plan_materialise(
         raise UsageError(
             f"{selection}: no image was kept; look at its funnel and loosen a threshold of curate.select"
         )
-    _require_own(out)
+    require_own(out, STAGE)
     rows = f"kept-{digest_json([manifest.digest, annotated.digest, config.samples_per_shard, 1])[:16]}"
     slices = cut_by_key(annotations, selection, config.samples_per_shard, out / STATE / rows)
     for other in (out / STATE).glob("kept-*"):
@@ -168,15 +168,6 @@ def index_columns(sample: Sample) -> Mapping[str, Any]:
         "score": max((box["score"] for box in boxes), default=0.0),
         "source": meta["provenance"]["source"],
     }
-
-
-def _require_own(out: Path) -> None:
-    """Nothing is written beneath a folder that `open_stage` would refuse."""
-    claim = out / STATE / "claim.json"
-    if claim.is_file() and (name := json.loads(claim.read_bytes()).get("name")) != STAGE:
-        raise UsageError(f"{out}: holds the output of stage {name!r}, not {STAGE!r}; choose another --out")
-    if not claim.is_file() and out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
-        raise UsageError(f"{out}: holds files that no stage made; choose another --out or empty it")
 
 
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:

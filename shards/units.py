@@ -92,6 +92,26 @@ def open_stage(out: Path, name: str, key: str, replace: bool = False, max_attemp
     stage = Stage(name, key, out, max_attempts)
     if max_attempts < 1:
         raise UsageError(f"max_attempts: expected at least 1, got {max_attempts}")
+    claim = require_own(out, name)
+    if claim is not None and claim.get("key") != key:
+        if not replace:
+            raise UsageError(
+                f"{out}: made by stage {name!r} with key {str(claim.get('key'))[:12]}, this run has "
+                f"{key[:12]}: its configuration, code or input changed; pass --replace to remake what "
+                "differs, or choose another --out"
+            )
+        _delete_other_keys(stage)
+    shutil.rmtree(_quarantine(stage), ignore_errors=True)
+    write_atomic(out / STATE / "claim.json", canonical_json({"name": name, "key": key}))
+    return stage
+
+
+def require_own(out: Path, name: str) -> dict[str, Any] | None:
+    """The claim that stage `name` has on the folder `out`, None when nobody has one; nothing is written.
+
+    For whoever must write beneath `out` before the stage can be opened. Raises UsageError for a folder that
+    holds anything else, or another stage's output.
+    """
     claim = _read_claim(out)
     if claim is None:
         _require_empty(out)
@@ -99,17 +119,7 @@ def open_stage(out: Path, name: str, key: str, replace: bool = False, max_attemp
         raise UsageError(
             f"{out}: holds the output of stage {claim.get('name')!r}, not {name!r}; choose another --out"
         )
-    elif claim.get("key") != key and not replace:
-        raise UsageError(
-            f"{out}: made by stage {name!r} with key {str(claim.get('key'))[:12]}, this run has {key[:12]}: "
-            "its configuration, code or input changed; pass --replace to remake what differs, or "
-            "choose another --out"
-        )
-    elif claim.get("key") != key:
-        _delete_other_keys(stage)
-    shutil.rmtree(_quarantine(stage), ignore_errors=True)
-    write_atomic(out / STATE / "claim.json", canonical_json({"name": name, "key": key}))
-    return stage
+    return claim
 
 
 def pending(stage: Stage, units: Iterable[Unit]) -> list[Unit]:
