@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.data.dataset import step_positions
-from train.data.order import Order, mix, permute
+from train.data.order import Mixture, Order, mix, permute
 
 GOLDEN_10 = [(0, 9), (0, 2), (0, 4), (0, 6), (0, 7), (0, 3), (0, 0), (0, 8), (0, 5), (0, 1), (1, 4), (1, 0)]
 GOLDEN_300M = [184408645, 280260237, 269192208]
@@ -89,3 +89,31 @@ def test_a_step_covers_the_same_positions_in_the_same_order_at_any_world_size(
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
         next(step_positions(0, 1, 6, 2, 0, 2))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    datasets=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5)), min_size=1, max_size=4),
+    seed=st.integers(0, 2**32),
+)
+def test_a_mixture_keeps_its_shares_and_each_datasets_own_order(
+    datasets: list[tuple[int, int]], seed: int
+) -> None:
+    weights = tuple(weight for _, weight in datasets)
+    orders = tuple(Order(size, seed + number) for number, (size, _) in enumerate(datasets))
+    mixture, blocks = Mixture(orders, weights, seed), 7
+    places = [mixture(position) for position in range(blocks * sum(weights))]
+    for start in range(0, len(places), sum(weights)):
+        block = Counter(place.dataset for place in places[start : start + sum(weights)])
+        assert block == Counter(dict(enumerate(weights)))
+    for number, weight in enumerate(weights):
+        visits = sorted((place.epoch, place.index) for place in places if place.dataset == number)
+        assert visits == sorted(orders[number](place) for place in range(blocks * weight))
+
+
+def test_a_mixture_of_one_is_its_order_and_nonsense_is_refused() -> None:
+    order = Order(10, 3)
+    assert [tuple(Mixture((order,), (1,), 9)(p)[1:]) for p in range(12)] == [order(p) for p in range(12)]
+    for orders, weights in [((), ()), ((order,), (0,)), ((order,), (1, 2))]:
+        with pytest.raises(ValueError, match="one positive weight"):
+            Mixture(orders, weights, 0)

@@ -5,11 +5,22 @@ A format-preserving permutation (an unbalanced Feistel network over [0, a) x [0,
 inside [0, samples)) shuffles each epoch in O(1) memory: 300 million samples need no 2.4 GB permutation.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from math import isqrt
+from typing import NamedTuple, Protocol
 
 ROUNDS = 8
 _WORD = (1 << 64) - 1
+
+
+class SampleOrder(Protocol):
+    """An endless order of the samples of one dataset."""
+
+    def __call__(self, position: int) -> tuple[int, int]:
+        """(epoch, index) of the position `position` >= 0 of this dataset."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,43 @@ class Order:
         """(epoch, index) of the global position `position` >= 0."""
         epoch, place = divmod(position, self.samples)
         return epoch, permute(place, self.samples, mix(self.seed, epoch))
+
+
+class Place(NamedTuple):
+    """Where a position of a run leads: the number of a dataset, and the epoch and index there."""
+
+    dataset: int
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The endless order of several datasets in fixed shares, exact in every block of `sum(weights)`
+    positions.
+
+    Block b takes the next `weights[d]` samples of each dataset d's own order and shuffles which dataset comes
+    when. Small datasets come round sooner: their epoch counts up by itself.
+    """
+
+    orders: tuple[SampleOrder, ...]
+    weights: tuple[int, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.orders) != len(self.weights) or not self.orders or min(self.weights) < 1:
+            raise ValueError(
+                f"a mixture needs one positive weight for each of its datasets, got {len(self.orders)} "
+                f"datasets and weights {self.weights}"
+            )
+
+    def __call__(self, position: int) -> Place:
+        ends = list(accumulate(self.weights))
+        block, slot = divmod(position, ends[-1])
+        slot = permute(slot, ends[-1], mix(self.seed, block))
+        dataset = bisect_right(ends, slot)
+        weight = self.weights[dataset]
+        return Place(dataset, *self.orders[dataset](block * weight + slot - ends[dataset] + weight))
 
 
 def permute(place: int, size: int, key: int) -> int:
