@@ -107,7 +107,7 @@ def test_a_mixture_keeps_its_shares_and_each_datasets_own_order(
         block = Counter(place.dataset for place in places[start : start + sum(weights)])
         assert block == Counter(dict(enumerate(weights)))
     for number, weight in enumerate(weights):
-        visits = sorted((place.epoch, place.index) for place in places if place.dataset == number)
+        visits = sorted((place.epoch, place.sample) for place in places if place.dataset == number)
         assert visits == sorted(orders[number](place) for place in range(blocks * weight))
 
 

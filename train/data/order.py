@@ -9,12 +9,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from math import isqrt
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 ROUNDS = 8
 _WORD = (1 << 64) - 1
 
 
+@runtime_checkable
 class SampleOrder(Protocol):
     """An endless order of the samples of one dataset."""
 
@@ -41,11 +42,11 @@ class Order:
 
 
 class Place(NamedTuple):
-    """Where a position of a run leads: the number of a dataset, and the epoch and index there."""
+    """Where a position of a run leads: the number of a dataset, and the epoch and the index of the sample there."""
 
     dataset: int
     epoch: int
-    index: int
+    sample: int
 
 
 @dataclass(frozen=True)
