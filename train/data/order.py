@@ -42,7 +42,7 @@ class Order:
 
 
 class Place(NamedTuple):
-    """Where a position of a run leads: the number of a dataset, and the epoch and the index of the sample there."""
+    """Where a position of a run leads: a dataset, by number, and the epoch and index of a sample there."""
 
     dataset: int
     epoch: int
