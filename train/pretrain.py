@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 8 -m train.pretrain --config params.yaml --section pretrain --data D --out O
 
-`O` then holds encoder.safetensors (the weights, with the encoder's shape in its header), config.json (what
-was asked), log.jsonl (losses), reconstructions.png, run.json (what came of it) and checkpoints/. Killed, it
-goes on from its last checkpoint.
+`O` then holds encoder.safetensors (the weights, with the encoder's shape in its header), mae.safetensors (the
+same with the decoder), config.json (what was asked), log.jsonl (losses), reconstructions.png, run.json (what
+came of it) and checkpoints/. Killed, it goes on from its last checkpoint.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from shards.files import write_atomic
 from shards.reader import Dataset
 from train.data.dataset import Batch, ShardExamples, ShardSource, sample_generator
 from train.data.order import Order
-from train.data.photo import MaskedPhoto, central_box, members_to_read, photo, resize, to_tensor
-from train.engine.checkpoint import full_state, save_encoder
+from train.data.photo import MaskedPhoto, central_view, members_to_read, photo
+from train.engine.checkpoint import full_state, save_encoder, save_mae
 from train.engine.distributed import World, open_world, shard
 from train.engine.loop import LoopConfig, fit
 from train.engine.optim import OptimConfig
@@ -165,6 +165,7 @@ def pretrain(
             prefix = "encoder."
             own = {name.removeprefix(prefix): v for name, v in weights.items() if name.startswith(prefix)}
             save_encoder(encoder, own, config.mae.encoder)
+            save_mae(out / "mae.safetensors", weights, config.mae)
             write_atomic(out / "reconstructions.png", encode_rgb(sheet))
             run.finish(result)
         world.barrier()
@@ -208,9 +209,7 @@ def fixed_examples(
     images, noise = [], []
     for place in range(min(config.reconstructions, len(dataset))):
         sample = dataset.read(order(place)[1], members)
-        picture = photo(sample)
-        y, x, height, width = central_box(picture.shape[:2], config.image_size)
-        images.append(resize(to_tensor(picture[y : y + height, x : x + width]), config.image_size))
+        images.append(central_view(photo(sample), config.image_size))
         rng = sample_generator(config.seed, 0, sample.key)
         noise.append(torch.from_numpy(rng.permutation(config.mae.encoder.patches).astype(np.int32)))
     return torch.stack(images), torch.stack(noise)

@@ -89,7 +89,8 @@ def test_it_writes_what_it_says(photos: Path, whole: PretrainResult) -> None:
     out = whole.encoder.parent
     assert whole.status == "finished"
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "encoder.safetensors", "log.jsonl", "reconstructions.png", "run.json",
+        "checkpoints", "config.json", "encoder.safetensors", "log.jsonl", "mae.safetensors",
+        "reconstructions.png", "run.json",
     ]  # fmt: skip
     assert losses(out)[-1] < losses(out)[0]
     result = json.loads((out / "run.json").read_text())
@@ -139,7 +140,7 @@ def test_a_killed_run_resumes_to_the_same_bits(photos: Path, whole: PretrainResu
     pretrain(config(workers=1), photos, out, lambda progress: seen.append(progress.step))
     assert seen == [3, 4]
     assert losses(out) == losses(whole.encoder.parent)
-    for name in ("encoder.safetensors", "reconstructions.png"):
+    for name in ("encoder.safetensors", "mae.safetensors", "reconstructions.png"):
         assert (out / name).read_bytes() == (whole.encoder.parent / name).read_bytes()
 
 

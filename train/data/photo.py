@@ -92,6 +92,14 @@ def central_box(size: tuple[int, ...], target: tuple[int, int]) -> tuple[int, in
     return (rows - height) // 2, (columns - width) // 2, height, width
 
 
+def central_view(
+    picture: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]
+) -> UInt8[Tensor, "3 height width"]:
+    """The largest central crop of the aspect of `size` (height, width), resized to it."""
+    y, x, height, width = central_box(picture.shape[:2], size)
+    return resize(to_tensor(picture[y : y + height, x : x + width]), size)
+
+
 def to_tensor(picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
     """Channels first, without changing the memory's order (the fast resize wants channels last)."""
     return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from shards.errors import VitruvianError
 from shards.files import flush
 from train.engine.distributed import World, whole
 from train.models.initial import assign
+from train.models.mae import MAE, MAEConfig
 from train.models.vit import ViT, ViTConfig, resize_positions
 
 
@@ -180,6 +182,29 @@ def load_encoder(path: Path, image_size: tuple[int, int] | None = None, with_cls
     encoder = ViT(ViTConfig.model_validate(old.model_dump() | changes))
     load_weights(encoder, adapt_positions(tensors, old, encoder.config), str(path))
     return encoder
+
+
+def save_mae(path: Path, state: Mapping[str, Tensor], config: MAEConfig) -> None:
+    """Write a masked autoencoder's whole state dict with its configuration in the header."""
+    save_weights(path, state, {"format": "pt", "mae": config.model_dump_json()})
+
+
+def load_mae(path: Path) -> MAE:
+    """A masked autoencoder on the CPU from `save_mae`'s file. Raises VitruvianError for a file that is
+    none.
+    """
+    tensors, header = read_weights(path)
+    if "mae" not in header:
+        raise VitruvianError(
+            f"{path}: no autoencoder configuration in its header; expected mae.safetensors of `vitruvian "
+            "pretrain` (an encoder alone cannot reconstruct)"
+        )
+    try:
+        model = MAE(MAEConfig.model_validate_json(header["mae"]))
+    except ValidationError as error:
+        raise VitruvianError(f"{path}: the autoencoder configuration in its header: {error}") from None
+    load_weights(model, tensors, str(path))
+    return model
 
 
 def adapt_positions(tensors: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:
