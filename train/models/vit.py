@@ -12,7 +12,7 @@ patch, D width.
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,10 +91,27 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        b, n, d = x_BND.shape
-        q, k, v = self.qkv(x_BND).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+        q, k, v = self._split(self.qkv(x_BND), 3)
+        return self._merge(F.scaled_dot_product_attention(q, k, v))
+
+    def answer(
+        self, asking_BKD: Float[Tensor, "b k d"], x_BND: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b k d"]:
+        """`forward` of the tokens `asking`, a selection of `x`, alone."""
+        width = x_BND.shape[2]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        (q,) = self._split(F.linear(asking_BKD, weight[:width], bias[:width]), 1)
+        k, v = self._split(F.linear(x_BND, weight[width:], bias[width:]), 2)
+        return self._merge(F.scaled_dot_product_attention(q, k, v))
+
+    def _split(self, x_BNC: Float[Tensor, "b n _"], parts: int) -> tuple[Tensor, ...]:
+        """Of q, k and v, `parts` many: (B, heads, N, width of a head) each."""
+        b, n, width = x_BNC.shape
+        cut = x_BNC.view(b, n, parts, self.heads, width // (parts * self.heads))
+        return cut.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _merge(self, mixed_BHNE: Float[Tensor, "b h n e"]) -> Float[Tensor, "b n d"]:
+        out: Tensor = self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
         return out
 
 
@@ -121,8 +138,15 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, mlp_ratio * width)
 
-    def forward(self, x_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        x_BND = x_BND + self.attn(self.norm1(x_BND))
+    def forward(
+        self, x_BND: Float[Tensor, "b n d"], wanted_BK: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b _ d"]:
+        """`wanted`: tokens whose output is needed (None: all). Every token is attended to in any case."""
+        if wanted_BK is None:
+            x_BND = x_BND + self.attn(self.norm1(x_BND))
+        else:
+            normed_BND = self.norm1(x_BND)
+            x_BND = rows(x_BND, wanted_BK) + self.attn.answer(rows(normed_BND, wanted_BK), normed_BND)
         out: Tensor = x_BND + self.mlp(self.norm2(x_BND))
         return out
 
@@ -198,6 +222,11 @@ class ViT(nn.Module):
         if name == "pos_embed":
             return sincos_positions(self.config.grid, self.config.width, self.config.with_cls)
         return torch.randn(1, 1, self.config.width, generator=generator) * 0.02
+
+
+def rows(values_BNP: Shaped[Tensor, "b n p"], index_BK: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k p"]:
+    """The rows `index_BK` of each image."""
+    return values_BNP.gather(1, index_BK[..., None].expand(-1, -1, values_BNP.shape[2]))
 
 
 def normalise_images(images: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
