@@ -32,16 +32,26 @@ from train.data.dataset import Batch, ShardExamples, ShardSource, sample_generat
 from train.data.order import Order
 from train.data.photo import MaskedPhoto, central_view, members_to_read, photo
 from train.engine.checkpoint import full_state, save_encoder, save_mae
-from train.engine.distributed import World, open_world, shard
-from train.engine.loop import LoopConfig, fit
+from train.engine.distributed import World, open_world, prepare_blocks, shard
+from train.engine.loop import LoopConfig, Watch, fit, unwatched
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
+from train.engine.stop import Stopped
 from train.engine.telemetry import Progress, Report, TensorBoard, read_log
 from train.models.initial import initialise
 from train.models.mae import MAE, MAEConfig, Prediction, reconstruct, training_flops
 
 # Settings that change how a run is carried out, not what comes of it: a run may be resumed with others.
-OPERATIONAL = {"accumulate", "workers", "log_every", "checkpoint_every", "keep_last"}
+OPERATIONAL = {
+    "accumulate",
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "keep_last",
+    "keep_every",
+    "checkpoint_activations",
+    "compile",
+}
 
 
 class PretrainConfig(Config):
@@ -70,6 +80,12 @@ class PretrainConfig(Config):
     log_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     keep_last: int = Field(default=2, gt=0)
+    keep_every: int | None = Field(default=None, gt=0)
+    """Of every so many steps, the first checkpoint stays for good."""
+    checkpoint_activations: bool = False
+    """Recompute each block's activations in backward: less memory, about a third more time."""
+    compile: bool = False
+    """Compile each transformer block: slower first step, faster others."""
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -122,6 +138,7 @@ def pretrain(
     report: Report = lambda progress: None,
     *,
     replace: bool = False,
+    watch: Watch = unwatched,
 ) -> PretrainResult:
     """Pretrain on the photos (or renders) of the dataset `data` into the folder `out`, on the ranks of the
     environment.
@@ -149,6 +166,7 @@ def pretrain(
             out,
             report,
             flops_per_image=training_flops(config.mae),
+            watch=watch,
         )
         sheet = picture_sheet(model, config, dataset, world.device)
         weights = full_state(model)
@@ -176,6 +194,7 @@ def build(config: PretrainConfig, world: World) -> nn.Module:
     """The model on the ranks' devices with its starting weights, the same at every number of ranks."""
     with torch.device("meta"):
         model = MAE(config.mae)
+    prepare_blocks(model.units, checkpoint_activations=config.checkpoint_activations, compile=config.compile)
     shard(model, model.units, world)
     model.to_empty(device=world.device)
     initialise(model, config.seed)
@@ -238,14 +257,17 @@ def print_progress(progress: Progress) -> None:
     mfu = "" if progress.mfu is None else f"  MFU {progress.mfu:.1%}"
     print(
         f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  "
-        f"{progress.images_per_second:.1f} images/s  waiting {progress.data_wait:.0%}{mfu}",
+        f"{progress.images_per_second:.1f} images/s  waiting {progress.data_wait:.0%}{mfu}  "
+        f"{progress.memory_gib:.1f} GiB",
         file=sys.stderr,
         flush=True,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point under torchrun; returns the exit code of design section 2 (0, 1 failed, 2 usage)."""
+    """Entry point under torchrun; returns the exit code of design section 2 (0, 1 failed, 2 usage), or 143
+    after SIGTERM.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m train.pretrain", description="Pretrain a masked autoencoder."
     )
@@ -261,11 +283,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = TensorBoard(given.out / "events", print_progress) if given.tensorboard else print_progress
         result = pretrain(config, given.data, given.out, report, replace=given.replace)
     except VitruvianError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"{result.status}: {result.encoder}", file=sys.stderr, flush=True)
     return 0
+
+
+def complain(error: VitruvianError) -> int:
+    """Say on stderr why a run ended; returns its exit code."""
+    if isinstance(error, Stopped):
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def leave(run: Callable[[], int]) -> None:

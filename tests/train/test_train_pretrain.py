@@ -22,8 +22,9 @@ from shards.manifest import write_manifest
 from shards.reader import Dataset
 from shards.sample import Sample, content_key
 from shards.writer import ShardWriter
-from train.engine.checkpoint import Checkpoints, load_encoder
+from train.engine.checkpoint import load_encoder
 from train.engine.distributed import World
+from train.engine.resume import Checkpoints
 from train.engine.telemetry import Progress, read_log
 from train.pretrain import PretrainConfig, PretrainResult, build, main, pretrain
 
