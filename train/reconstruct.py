@@ -18,11 +18,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Int32, UInt8
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from annotation.codecs import encode_rgb
-from annotation.draw import captioned, letterbox, tile
+from annotation.draw import OUTLINE, WHITE, letterbox, tile
 from shards.config import Config, parse_config
 from shards.errors import UsageError
 from shards.files import sha256_file, write_atomic
@@ -43,7 +44,7 @@ Progress = Callable[[int, int], None]
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 WEIGHTS = "mae.safetensors"
-PANEL_HEIGHT, GAP = 256, 6
+PANEL_HEIGHT, GAP, LABEL_SIZE = 256, 6, 20.0
 PROTOCOL = {
     "loss": "mean squared error over the hidden patches, each normalised to mean 0 and variance 1 over its "
     "pixels and colours; the mean over a picture, then over pictures",
@@ -214,8 +215,7 @@ class Scoring:
         names = ["truth"]
         for ratio in self.config.ratios:
             names += [f"masked {ratio:g}", f"reconstruction {ratio:g}"]
-        nothing = np.zeros((0, self.panels[0].shape[1], 3), np.uint8)
-        heads = tile([captioned(nothing, name) for name in names], columns=len(names), gap=GAP)
+        heads = tile([_label(name, self.panels[0].shape[1]) for name in names], columns=len(names), gap=GAP)
         return np.concatenate([heads, tile(self.panels, columns=len(names), gap=GAP)])
 
     def _noise(self, key: str) -> Int32[Tensor, " n"]:
@@ -240,6 +240,15 @@ class Scoring:
 def _panel(image: UInt8[Tensor, "3 h w"]) -> Picture:
     picture = image.permute(1, 2, 0).cpu().numpy()
     return letterbox(picture, round(PANEL_HEIGHT * picture.shape[1] / picture.shape[0]), PANEL_HEIGHT)
+
+
+def _label(text: str, width: int) -> Picture:
+    """A strip of `width` px with `text`, as large as fits."""
+    size = min(LABEL_SIZE, 0.96 * LABEL_SIZE * width / ImageFont.load_default(LABEL_SIZE).getlength(text))
+    page = Image.new("RGB", (width, round(1.7 * LABEL_SIZE)), WHITE)
+    place = (width / 2, page.height / 2)
+    ImageDraw.Draw(page).text(place, text, fill=OUTLINE, font=ImageFont.load_default(size), anchor="mm")
+    return np.array(page)
 
 
 def people(data: Dataset) -> list[str]:
