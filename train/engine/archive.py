@@ -18,6 +18,16 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from shards.errors import VitruvianError
 
+STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+}
+
 
 class Ignored:
     """Stands for an object that is not read: takes any arguments, and any state, which it only keeps."""
@@ -48,7 +58,7 @@ def read_archive(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_globals(unread):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise VitruvianError(_refusal(path, str(error).strip().splitlines()[-1:])) from None
+        raise VitruvianError(_refusal(path, error)) from None
     return _unwrap(path, content)
 
 
@@ -83,9 +93,7 @@ class _ScriptReader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Rebuilt
-        if module == "torch" and name.endswith("Storage"):
-            return getattr(torch, name).dtype
-        return Ignored
+        return STORAGES.get(name, Ignored) if module == "torch" else Ignored
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The flat tensor of a storage: ("storage", dtype, record, device, elements)."""
@@ -139,9 +147,11 @@ def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]
     return dict(content), dict(meta) if isinstance(meta, Mapping) else {}
 
 
-def _refusal(path: Path, reason: list[str]) -> str:
+def _refusal(path: Path, error: Exception) -> str:
+    advice = ("Weights only load failed", "Please file an issue", "Check the documentation")
+    reason = " ".join(line for line in str(error).splitlines() if line and not line.startswith(advice))
     return (
-        f"{path}: cannot be read without running what it holds: {''.join(reason) or 'damaged'}\n"
+        f"{path}: cannot be read without running what it holds: {reason or type(error).__name__}\n"
         "  If you trust it, take the tensors out where it was made:\n"
         "  python -c \"import torch; c = torch.load('IN.pth', map_location='cpu', weights_only=False); "
         "torch.save({'state_dict': c['state_dict']}, 'OUT.pth')\""
