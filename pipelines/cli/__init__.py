@@ -1,6 +1,7 @@
 """The command line: verbs grouped by room. A room's module is imported only when one of its verbs is used.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items.
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items, 143 stopped by
+SIGTERM with a checkpoint written.
 """
 
 import atexit
@@ -99,7 +100,7 @@ def _exit_code() -> int:
         app()
     except VitruvianError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1)
     except SystemExit as end:  # how typer ends
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

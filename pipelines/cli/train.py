@@ -19,6 +19,10 @@ app = typer.Typer(no_args_is_help=True, help="Pretrain, fine-tune and evaluate."
 
 Config = Annotated[Path, typer.Option("--config", help="YAML file.")]
 Data = Annotated[str, typer.Option("--data", help="Dataset: a folder or fsspec URL with a manifest.json.")]
+Datasets = Annotated[
+    list[str],
+    typer.Option("--data", help="Dataset: folder or fsspec URL; may be repeated, for a mixture."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run.")]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Delete another configuration's run found in --out.")
@@ -47,7 +51,7 @@ Encoder = Annotated[
 @app.command()
 def pretrain(
     config: Config,
-    data: Data,
+    data: Datasets,
     out: Out,
     section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "pretrain",
     nproc: Nproc = "1",
@@ -72,12 +76,14 @@ def pretrain(
     ranks = _ranks(nproc, launcher, settings)
     if launcher == "torchrun" and ranks.high > 1:
         flags = [flag for flag, wanted in (("--replace", replace), ("--tensorboard", tensorboard)) if wanted]
-        arguments = ["--config", str(config), "--section", section, "--data", data, "--out", str(out), *flags]
+        arguments = ["--config", str(config), "--section", section, "--out", str(out), *flags]
+        arguments += [word for place in data for word in ("--data", place)]
         raise typer.Exit(_torchrun(ranks.high, "train.pretrain", arguments, restarts or 0))
     with _progress("pretrain", settings.steps, shown=not quiet) as report:
         if launcher == "ray":
             events = TensorBoard(out.resolve() / "events", _nothing) if tensorboard else _nothing
-            work = partial(run, settings, _everywhere(data), out.resolve(), events, replace=replace)
+            places = [_everywhere(place) for place in data]
+            work = partial(run, settings, places, out.resolve(), events, replace=replace)
             result = _ray(work, ranks, out, report, restarts)
         else:
             wanted = TensorBoard(out / "events", report) if tensorboard else report
