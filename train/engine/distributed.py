@@ -3,6 +3,7 @@ transformer block (activation checkpointing, compilation), and sharding with FSD
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ def prepare_blocks(
 
 
 def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def recomputed(*inputs: Tensor) -> Tensor:
-        out: Tensor = checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False)
+    def recomputed(*inputs: Any, **named: Any) -> Tensor:
+        out: Tensor = checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
         return out
 
     return recomputed
@@ -147,6 +148,8 @@ def shard(model: nn.Module, units: Sequence[nn.Module], world: World) -> nn.Modu
     """
     if not dist.is_initialized():
         return model
+    # The prediction is a view; nothing here writes into it.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     half = torch.bfloat16 if world.device.type == "cuda" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
     mesh = init_device_mesh(world.device.type, (world.size,))
