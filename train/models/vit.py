@@ -164,7 +164,7 @@ class ViT(nn.Module):
         """The final tokens as a feature map, one cell per patch, without cls."""
         tokens_BND = self.forward(images_BCHW)[:, int(self.config.with_cls) :]
         rows = images_BCHW.shape[2] // self.config.patch_size
-        return tokens_BND.transpose(1, 2).reshape(len(tokens_BND), self.config.width, rows, -1)
+        return tokens_BND.transpose(1, 2).reshape(tokens_BND.shape[0], self.config.width, rows, -1)
 
     def embed_patches(
         self, patches_BKP: Float[Tensor, "b k p"], index_BK: Int[Tensor, "b k"]
