@@ -4,7 +4,8 @@ Shape suffixes: B batch, C output channels, H W input pixels, h w output pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,6 +47,18 @@ class TaskConfig(Config):
     """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored, where a task has a choice."""
+
+    depth_space: Literal["depth", "disparity"] = "depth"
+    """Depth: where the scale and shift are fitted; disparity for models that predict it."""
+    depth_cap: float = 10.0
+    """Depth, in disparity space: metres beyond which nothing is scored."""
+    boxes: Literal["truth", "detected"] = "truth"
+    """Pose: whose boxes the people are cut out by; detected ones are in the labels (train.metrics.boxes)."""
+
+
 @runtime_checkable
 class Evaluator(Protocol):
     """Collects predictions and truth of a test set."""
@@ -59,7 +72,27 @@ class Evaluator(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """The scores of the test set."""
+        """The scores of the test set. What else it may offer: train.metrics.resampling.Resampled (intervals),
+        SeesImages, WritesFiles.
+        """
+        ...
+
+
+@runtime_checkable
+class SeesImages(Protocol):
+    """An evaluator that wants every image, those without a case too (missed people count)."""
+
+    def begin(self, key: str, labels: Labels) -> None:
+        """Called once for each image, before its cases."""
+        ...
+
+
+@runtime_checkable
+class WritesFiles(Protocol):
+    """An evaluator with more to leave than scores."""
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> content, written beside metrics.json."""
         ...
 
 
@@ -79,9 +112,16 @@ class Task(ABC):
     better: ClassVar[Literal["higher", "lower"]]
     protocol: ClassVar[str]
     """How the scores are computed, in words, written beside them."""
+    units: ClassVar[Mapping[str, str]] = {}
+    """Of the scores that are no shares of 1."""
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
+        self.scoring = Scoring()
+
+    def how(self) -> str:
+        """`protocol`, as the chosen `scoring` has it."""
+        return self.protocol
 
     @property
     @abstractmethod
