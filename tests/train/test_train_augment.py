@@ -14,7 +14,8 @@ from annotation.camera import Camera
 from annotation.labels import Labels
 from annotation.parts import flip_parts
 from shards.errors import VitruvianError
-from train.data.augment import AugmentConfig, distort_colours, random_view
+from train.data.augment import AugmentConfig, random_view
+from train.data.distort import distort_colours
 from train.data.view import PADDING, View
 
 Scene = Callable[[Camera], Labels]
@@ -162,6 +163,7 @@ def test_outside_the_source_there_is_nothing(labels: Labels) -> None:
         "alpha": 0,
         "parts": 255,
         "instance": 0,
+        "albedo": [0, 0, 0],
     }
 
 

@@ -138,12 +138,12 @@ def test_weights_that_do_not_fit_are_listed(training_people: Path, encoder: Path
 
 
 def test_data_without_the_label_is_refused(training_people: Path) -> None:
-    with pytest.raises(UsageError, match="no label albedo"):
-        LabelledSet(Dataset.open(training_people), ("rgb", "albedo"))
+    with pytest.raises(UsageError, match="no label quality"):
+        LabelledSet(Dataset.open(training_people), ("rgb", "quality"))
 
 
 def test_only_the_members_of_the_task_are_read(training_people: Path) -> None:
-    labelled = LabelledSet(Dataset.open(training_people), ("rgb", "keypoints"), ("instance", "albedo"))
+    labelled = LabelledSet(Dataset.open(training_people), ("rgb", "keypoints"), ("instance", "quality"))
     assert labelled.members == ("rgb.png", "keypoints.npy", "instance.png", "json")
     _, labels = labelled[0]
     assert labels.depth is None and labels.instance is not None

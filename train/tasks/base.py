@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from annotation.labels import Labels
 from shards.config import Config
+from train.data.augment import AugmentConfig
+from train.data.view import HALF_COVERED as HALF_COVERED
 from train.data.view import View
+from train.tasks.losses import masked_mean as masked_mean
 
 Target = dict[str, Tensor]
-HALF_COVERED = 128
-"""Alpha from which a pixel counts as the person's."""
 
 
 class TaskConfig(Config):
@@ -45,6 +46,14 @@ class TaskConfig(Config):
     """
     silog: Literal["root", "plain"] = "root"
     """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
+    depth_loss: Literal["silog", "ssi"] = "silog"
+    """Depth: Eq. 1-3, or the mean difference of prediction and truth, each without its scale and shift."""
+    gradient: float | None = Field(default=None, ge=0)
+    """Dense tasks with a gradient term: its weight; None: 0 for depth, 0.5 for pointmap, albedo and alpha."""
+    hard_keypoints: int | None = Field(default=None, gt=0)
+    """Pose: only this many keypoints with the largest errors count in each image (released 0.3b and 1b
+    models: 128 of 308); None: all.
+    """
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,10 @@ class Task(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     """Labels it uses where the data has them."""
     last_layer: ClassVar[Literal["final_layer", "conv_seg"]] = "conv_seg"
+    offset: ClassVar[Literal["none", "pooled"]] = "none"
+    """pooled: the head adds what a linear layer makes of the mean of the encoder's features; for tasks in
+    absolute units, whose mean over the image InstanceNorm would take away.
+    """
     spread: ClassVar[float] = 0.02
     """Standard deviation of the output layer's starting weights."""
     headline: ClassVar[str]
@@ -143,6 +156,17 @@ class Task(ABC):
         source = labels.size()
         assert source is not None
         return View.whole(source, size)
+
+    def training_view(
+        self,
+        labels: Labels,
+        person: int,
+        size: tuple[int, int],
+        config: AugmentConfig,
+        rng: np.random.Generator,
+    ) -> View:
+        """The view that augmentation starts from."""
+        return self.view(labels, person, size)
 
     @abstractmethod
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
@@ -205,11 +229,3 @@ def enlarge(output_BChw: Float32[Tensor, "B C h w"], size: Any) -> Float32[Tenso
     if output_BChw.shape[2:] == tuple(size):
         return output_BChw
     return F.interpolate(output_BChw, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def masked_mean(
-    values_BHW: Float32[Tensor, "B H W"], mask_BHW: Bool[Tensor, "B H W"]
-) -> Float32[Tensor, " B"]:
-    """Each image's mean over its mask; 0 where the mask is empty."""
-    inside = values_BHW.where(mask_BHW, 0).sum((1, 2))
-    return inside / mask_BHW.sum((1, 2)).clamp(min=1)

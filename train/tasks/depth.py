@@ -15,7 +15,8 @@ from annotation.labels import Labels
 from train.data.view import View
 from train.metrics.depth import DepthErrors, align_depth, depth_errors
 from train.metrics.resampling import ImageSums, mean_scores
-from train.tasks.base import Evaluator, Scoring, Target, Task, enlarge, human_pixels, masked_mean
+from train.tasks.base import Evaluator, Scoring, Target, Task, enlarge, human_pixels
+from train.tasks.losses import gradient_loss, masked_mean, scale_and_shift_free
 
 TINY = 1e-6
 """Smallest number whose logarithm is taken; targets up to it (background -1, the nearest pixel 0) do not
@@ -58,11 +59,28 @@ class DepthTask(Task):
     def loss(self, output_BChw: Float32[Tensor, "B 1 h w"], target: Target) -> Float32[Tensor, ""]:
         depth_BHW = target["depth"]
         predicted_BHW = enlarge(output_BChw, depth_BHW.shape[1:])[:, 0]
-        losses_B = silog(predicted_BHW, depth_BHW, self.config.depth_floor)
+        parts = self._ssi if self.config.depth_loss == "ssi" else self._silog
+        losses_B, residual_BHW, mask_BHW = parts(predicted_BHW, depth_BHW)
+        if self.config.gradient:
+            losses_B = losses_B + self.config.gradient * gradient_loss(residual_BHW[:, None], mask_BHW)
+        return losses_B.mean()
+
+    def _silog(self, predicted_BHW: Tensor, depth_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each image's loss, the residual whose gradient may be matched, and where both count."""
+        floor = self.config.depth_floor
+        losses_B = silog(predicted_BHW, depth_BHW, floor)
         if self.config.silog == "root":
             # The gradient of a root at 0 is infinite: images without a valid pixel must not pass through it.
             losses_B = losses_B.clamp(min=TINY**2).sqrt()
-        return losses_B.mean()
+        residual_BHW = floored_log(predicted_BHW, floor) - floored_log(depth_BHW, floor)
+        return losses_B, residual_BHW, depth_BHW > TINY
+
+    def _ssi(self, predicted_BHW: Tensor, depth_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_silog`; the nearest pixel counts too, no logarithm is taken."""
+        mask_BHW = depth_BHW >= 0
+        predicted_BHW, depth_BHW = (scale_and_shift_free(d, mask_BHW) for d in (predicted_BHW, depth_BHW))
+        residual_BHW = predicted_BHW - depth_BHW
+        return masked_mean(residual_BHW.abs(), mask_BHW), residual_BHW, mask_BHW
 
     def decode(
         self, output_Chw: Float32[Tensor, "1 h w"], view: View, source: tuple[int, int]

@@ -26,6 +26,7 @@ class PartsTask(Task):
 
     name = "parts"
     wanted = ("rgb", "parts")
+    optional = ("alpha",)
     headline, better = "miou", "higher"
     protocol = (
         "Whole image, resized without keeping its aspect; logits resized to the image bilinearly, "

@@ -12,6 +12,7 @@ from torch import Tensor
 from annotation.draw import draw_keypoints
 from annotation.keypoints import keypoint_vocabulary, map_keypoints
 from annotation.labels import Labels
+from train.data.augment import AugmentConfig
 from train.data.view import View
 from train.metrics.boxes import detections_of
 from train.metrics.pose import SURE
@@ -19,6 +20,15 @@ from train.tasks.base import Evaluator, Target, Task, TaskConfig
 from train.tasks.heatmaps import decode_heatmaps, encode_heatmaps, unit_scale
 from train.tasks.people import annotation_of, corners, has_box, overlap, person_box
 from train.tasks.pose_evaluator import PoseEvaluator
+
+HALF_BODY_POINTS = 9
+"""Labelled points a person has at least before a half of the body is cut out (published)."""
+SMALLEST_HALF = {"upper_body": 2, "lower_body": 3}
+"""Labelled points a half has at least to be cut out (published)."""
+UPPER_PREFERRED = 0.7
+"""How often the upper half is taken where both could be (published)."""
+HALF_BODY_PADDING = 1.5
+"""Enlargement of the half's box (published)."""
 
 
 class PoseTask(Task):
@@ -36,9 +46,9 @@ class PoseTask(Task):
         "DARK decoding; a flip test averages heat maps, without a shift. A person's score is the box's times "
         "the mean confidence of its keypoints above 0.2; guesses with an OKS above 0.9 to a better one "
         "about the image are dropped. AP, AR: pycocotools, OKS 0.50:0.05:0.95, at most 20 people an image, "
-        "all occluded and visible points; area = the annotation's, else mask pixels, else 0.53 of the box. Parts "
-        "(ap/face ...) have their own sigmas and leave out people without a labelled point of them; hand = "
-        "mean of left and right, which are evaluated separately.{matched}"
+        "all occluded and visible points; area = the annotation's, else mask pixels, else 0.53 of the box. "
+        "Parts (ap/face ...) have their own sigmas and leave out people without a labelled point of them; "
+        "hand = mean of left and right, which are evaluated separately.{matched}"
     )
     matched = (
         " PCK@t: share of labelled points closer than t of the longer side of the unpadded box, pooled. "
@@ -86,6 +96,36 @@ class PoseTask(Task):
         box = corners(detections_of(labels)[person].box) if self.detected else person_box(labels, person)
         return View.around(box, self.config.box_padding, size)
 
+    def training_view(
+        self,
+        labels: Labels,
+        person: int,
+        size: tuple[int, int],
+        config: AugmentConfig,
+        rng: np.random.Generator,
+    ) -> View:
+        """With probability `config.half_body` the box of the upper or the lower body's labelled points."""
+        chosen, upper = rng.random(2)
+        half = self._half(labels, person, upper < UPPER_PREFERRED) if chosen < config.half_body else None
+        if half is None:
+            return self.view(labels, person, size)
+        return View.around(np.concatenate([half.min(0), half.max(0)]), HALF_BODY_PADDING, size)
+
+    def _half(self, labels: Labels, person: int, upper: np.bool_) -> Float64[np.ndarray, "n 2"] | None:
+        """Labelled points (x, y) of one half of the body; None for a person with too few of them."""
+        assert labels.keypoints is not None
+        points = labels.keypoints[person] if person >= 0 else np.zeros((self.channels, 4), np.float32)
+        labelled = points[:, 3] > 0
+        if labelled.sum() < HALF_BODY_POINTS:
+            return None
+        order = ("upper_body", "lower_body") if upper else ("lower_body", "upper_body")
+        for name in order:
+            members = np.array(self.vocabulary.groups[name])
+            kept = members[labelled[members]]
+            if len(kept) >= SMALLEST_HALF[name]:
+                return points[kept, :2].astype(np.float64)
+        return None
+
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
         """Heat maps, points in heat-map pixels, and weights (1 for labelled points inside the crop)."""
         assert crop.keypoints is not None and crop.rgb is not None
@@ -102,9 +142,15 @@ class PoseTask(Task):
         }
 
     def loss(self, output_BChw: Float32[Tensor, "B K h w"], target: Target) -> Float32[Tensor, ""]:
-        """Mean over all keypoints and pixels of the squared error, unlabelled keypoints with weight 0."""
+        """Mean over all keypoints (or the hardest of each image) and pixels of the squared error, unlabelled
+        keypoints with weight 0.
+        """
         squared = (output_BChw - target["heatmaps"]) ** 2
-        return (squared * target["weights"][:, :, None, None]).mean()
+        losses_BK = squared.mean((2, 3)) * target["weights"]
+        hard = self.config.hard_keypoints
+        if hard is not None and hard < losses_BK.shape[1]:
+            losses_BK = losses_BK.topk(hard, dim=1).values
+        return losses_BK.mean()
 
     def decode(
         self, output_Chw: Float32[Tensor, "K h w"], view: View, source: tuple[int, int]
