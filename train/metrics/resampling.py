@@ -95,7 +95,7 @@ def draw_weights(
 
 def intervals(
     evaluator: Resampled, groups: Mapping[str, str], resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, list[float]]:
     """Low and high end of each score's 95 % interval; `groups`: image key -> what is drawn as one.
 
     {} for fewer than two groups. A score that is undefined in over half of the resamples has no interval.
@@ -111,5 +111,5 @@ def intervals(
         known = values[np.isfinite(values)]
         if len(known) * 2 > len(values):
             low, high = np.percentile(known, (tail, 100 - tail))
-            found[name] = (float(low), float(high))
+            found[name] = [float(low), float(high)]
     return found
