@@ -233,7 +233,8 @@ class Judge:
         row = self.contests["model"].rows[-1]
         name = self.task.headline if self.task.headline in row else next(iter(row), "")
         who = f", person {case.person}" if len(self.task.people(case.labels)) > 1 else ""
-        said = f"{name} {row[name]:.4g}" if row else "nothing to score"
+        unit = self.task.units.get(name, "")
+        said = f"{name} {row[name]:.4g} {unit}".rstrip() if row else "nothing to score"
 
         def draw() -> Picture:
             panel = draw_panel(self.task, case.labels, case.person, prediction, CELL_HEIGHT)
