@@ -39,6 +39,28 @@ def test_a_constant_depth_becomes_the_mean() -> None:
     np.testing.assert_allclose(align_depth(np.zeros(3), truth), 3.0)
 
 
+def test_disparity_golden() -> None:
+    """Truth 1, 2, 4 m: disparity 1, 1/2, 1/4. Prediction 0, 0, 3 fits 3/4, 3/4, 1/4: depth 4/3, 4/3, 4."""
+    truth = np.array([[1.0, 2.0, 4.0]])
+    prediction = np.array([[0.0, 0.0, 3.0]])
+    errors = depth_errors(prediction, truth, truth > 0, "disparity", cap=10.0)
+    assert errors.rmse == pytest.approx(np.sqrt((1 / 9 + 4 / 9) / 3))
+    assert errors.abs_rel == pytest.approx((1 / 3 + 1 / 3) / 3)
+    assert errors.delta1 == pytest.approx(1 / 3)  # ratios 4/3, 3/2, 1
+    # A fit of 1/4 m^-1 at the last pixel is beyond a cap of 2 m.
+    np.testing.assert_allclose(align_depth(prediction[0], truth[0], "disparity", 2.0), [4 / 3, 4 / 3, 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(0.01, 50), shift=st.floats(-5, 5))
+def test_a_perfect_disparity_is_perfect_in_its_own_space_only(scale: float, shift: float) -> None:
+    truth = np.random.default_rng(0).uniform(1, 6, (4, 5))
+    prediction = scale / truth + shift
+    everywhere = np.ones((4, 5), dtype=bool)
+    assert depth_errors(prediction, truth, everywhere, "disparity").rmse == pytest.approx(0, abs=1e-9)
+    assert depth_errors(prediction, truth, everywhere, "depth").rmse > 0.1
+
+
 @settings(max_examples=50, deadline=None)
 @given(scale=st.floats(-50, 50).filter(lambda s: abs(s) > 1e-2), shift=st.floats(-50, 50))
 def test_depth_does_not_depend_on_scale_and_shift(scale: float, shift: float) -> None:
