@@ -22,6 +22,8 @@ COMMANDS = {
     "pretrain": ("pipelines.cli.train", "Pretrain a masked autoencoder on shards."),
     "finetune": ("pipelines.cli.train", "Fine-tune a task model from a pretrained encoder."),
     "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
+    "predict": ("pipelines.cli.predict", "Predict pictures, folders and videos with a task model."),
+    "export": ("pipelines.cli.predict", "Export a task model to ONNX or torch.export, checked and timed."),
     "run": ("pipelines.cli.pipeline", "Reproduce a pipeline; what is up to date is skipped."),
     "status": ("pipelines.cli.pipeline", "Say which stages of a pipeline would run, and why."),
     "submit": ("pipelines.cli.submit", "Run a verb on a Ray cluster, as a job that is sent once."),
