@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from annotation.codecs import encode_rgb
 from annotation.labels import Labels, to_members
 from shards.errors import UsageError, VitruvianError
 from shards.manifest import write_manifest
@@ -91,6 +93,39 @@ def test_a_killed_run_resumes_to_the_same_weights(
     )
     assert steps == [3, 4]
     assert resumed.model.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("task", ["parts", "pose"])
+def test_a_killed_run_that_drops_and_replaces_backgrounds_resumes_to_the_same_weights(
+    task: str, training_people: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """What is dropped is decided by numbers that come with the sample, not by a generator with a state."""
+    walls = tmp_path / "walls"
+    walls.mkdir()
+    (walls / "wall.png").write_bytes(encode_rgb(np.full((40, 40, 3), 90, np.uint8)))
+    published = {"published": task, "backgrounds": walls}
+    head = HeadConfig(deconv_channels=(16, 16), conv_channels=(16,), dropout=0.3)
+    config = settings(checkpoint_every=2, drop_path=0.4, head=head, augment=published)
+    whole = finetune(task, config, training_people, encoder, tmp_path / "whole").model
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(task, config, training_people, encoder, tmp_path / "killed", stop)
+    torch.manual_seed(2)
+    resumed = finetune(task, config, training_people, encoder, tmp_path / "killed").model
+    assert resumed.read_bytes() == whole.read_bytes()
+    plain = settings(checkpoint_every=2, head=head.model_copy(update={"dropout": 0.0}), augment=published)
+    assert (
+        finetune(task, plain, training_people, encoder, tmp_path / "plain").model.read_bytes()
+        != whole.read_bytes()
+    )
+    (walls / "wall.png").write_bytes(encode_rgb(np.full((50, 50, 3), 90, np.uint8)))
+    with pytest.raises(UsageError, match="holds another run"):  # other backgrounds are another run
+        finetune(task, config, training_people, encoder, tmp_path / "whole")
 
 
 def test_a_finished_run_does_nothing(training_people: Path, encoder: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ class View:
         inside = (alpha >= HALF_COVERED).astype(np.float32)
         total = self._resample(image * inside[..., None], (0, 0, 0))
         share = self._resample(inside, (0,))[..., None]
-        return np.asarray(np.rint(total / share.clip(min=1e-3)).clip(0, 255) * (share > 1e-3), np.uint8)
+        return np.asarray(np.rint(total / share.clip(min=1 / 255)).clip(0, 255) * (share > 1 / 255), np.uint8)
 
     def _resample(
         self, image: Shaped[np.ndarray, "h w *channels"], outside: tuple[int, ...]
