@@ -28,7 +28,8 @@ from shards.config import Config, load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import sha256_file
 from shards.reader import Dataset
-from train.data.augment import AugmentConfig, distort_colours, random_view
+from train.data.augment import AugmentConfig, augment
+from train.data.backdrop import Backdrops
 from train.data.dataset import Batch, Example, ShardSource
 from train.data.labelled import LabelledExamples, LabelledSet, identities
 from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
@@ -60,6 +61,8 @@ class FinetuneConfig(Config):
     """None: the published head of the task."""
     target: TaskConfig = TaskConfig()
     augment: AugmentConfig = AugmentConfig()
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth: probability that a sample skips the last block's branches; the first's is 0."""
     batch: int = Field(default=32, gt=0)
     """Images of one step, over all ranks and accumulated micro-batches."""
     steps: int = Field(gt=0)
@@ -142,6 +145,9 @@ def finetune(
             "data": labelled.data.digest,
             "encoder": None if encoder is None else _digest(encoder),
         }
+        backdrops = None if config.augment.backgrounds is None else Backdrops(config.augment.backgrounds)
+        if backdrops is not None:
+            identity["backgrounds"] = backdrops.digest
         run = open_run(out, identity, world, replace=replace)
         path = out / "model.safetensors"
         if run.result is not None:
@@ -152,7 +158,9 @@ def finetune(
         blocks = list(model.encoder.blocks)
         prepare_blocks(blocks, checkpoint_activations=config.checkpoint_activations, compile=config.compile)
         shard(model, blocks, world)
-        make = ExampleMaker(task, config.image_size, description.head.stride, config.augment)
+        make = ExampleMaker(
+            task, config.image_size, description.head.stride, config.augment, backdrops, sum(model.noise)
+        )
         examples = LabelledExamples(labelled, make, config.seed)
         source = ShardSource(examples, config.batch, accumulate=config.accumulate, workers=config.workers)
         fit(model, objective(task), source, config.loop, config.optim, world, out, report)
@@ -215,7 +223,7 @@ def build(
         trunk = ViT(ViTConfig.of(config.size, config.image_size, with_cls=False))
         initialise(trunk, config.seed)
     head = config.head or PUBLISHED_HEADS[task.name]
-    model = assemble(task, trunk, head)
+    model = assemble(task, trunk, head, config.drop_path)
     initialise(model.head, config.seed + 1)
     plain = ExampleMaker(task, config.image_size, head.stride, AugmentConfig.off())
     baselines = task.baselines(targets(labelled, plain, config.baseline_samples))
@@ -223,10 +231,11 @@ def build(
     return model.to(world.device), baselines
 
 
-def assemble(task: Task, encoder: ViT, head: HeadConfig) -> TaskModel:
+def assemble(task: Task, encoder: ViT, head: HeadConfig, drop_path: float = 0.0) -> TaskModel:
     """The task's model around `encoder`, its head uninitialised."""
     width = encoder.config.width
-    return TaskModel(encoder, DeconvHead(width, task.channels, head, task.last_layer, task.spread))
+    built = DeconvHead(width, task.channels, head, task.last_layer, task.spread, task.offset)
+    return TaskModel(encoder, built, drop_path)
 
 
 def load_task_model(path: Path) -> tuple[TaskModel, Task, Description]:
@@ -242,21 +251,33 @@ def load_task_model(path: Path) -> tuple[TaskModel, Task, Description]:
 
 
 class ExampleMaker:
-    """Labels -> training example: "image" uint8 (3, H, W), and the task's target."""
+    """Labels -> training example: "image" uint8 (3, H, W), the task's target, and with `noise` > 0 that many
+    random numbers for what the model drops.
+    """
 
-    def __init__(self, task: Task, size: tuple[int, int], stride: int, augment: AugmentConfig) -> None:
-        self.task, self.size, self.augment = task, size, augment
+    def __init__(
+        self,
+        task: Task,
+        size: tuple[int, int],
+        stride: int,
+        augment: AugmentConfig,
+        backdrops: Backdrops | None = None,
+        noise: int = 0,
+    ) -> None:
+        self.task, self.size, self.augment, self.backdrops, self.noise = task, size, augment, backdrops, noise
         self.output_size = (size[0] // stride, size[1] // stride)
 
     def __call__(self, labels: Labels, rng: np.random.Generator) -> Example:
         """One person of the picture, at random, in a random view."""
         people = self.task.people(labels)
         person = people[rng.integers(len(people))] if people else -1
-        view = random_view(self.task.view(labels, person, self.size), self.augment, rng)
-        crop = view.apply(labels)
+        view = self.task.training_view(labels, person, self.size, self.augment, rng)
+        crop = augment(labels, view, self.augment, rng, self.backdrops)
         assert crop.rgb is not None
-        image = to_tensor(distort_colours(crop.rgb, self.augment, rng))
-        return {"image": image, **self.task.target(crop, person, self.output_size)}
+        example = {"image": to_tensor(crop.rgb), **self.task.target(crop, person, self.output_size)}
+        if self.noise:
+            example["noise"] = torch.from_numpy(rng.random(self.noise, np.float32))
+        return example
 
 
 def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
@@ -274,7 +295,8 @@ def objective(task: Task) -> Objective:
     """The loop's objective: the task's loss."""
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return task.loss(model(batch["image"]), batch), {}
+        given = () if "noise" not in batch else (batch["noise"],)
+        return task.loss(model(batch["image"], *given), batch), {}
 
     return loss
 
@@ -318,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     after SIGTERM).
     """
     parser = argparse.ArgumentParser(prog="python -m train.finetune", description="Fine-tune a task model.")
-    parser.add_argument("task", help="pose, parts, depth or normal")
+    parser.add_argument("task", help="pose, parts, depth, normal, pointmap, albedo or alpha")
     parser.add_argument("--config", type=Path, required=True, help="YAML file")
     parser.add_argument("--section", help="dotted name of the section of the file")
     parser.add_argument("--data", required=True, help="dataset: folder or URL with a manifest.json")

@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
     "weights": ("pipelines.cli.weights", "Inspect, import and export weights, official names included."),
     "reconstruct": ("pipelines.cli.reconstruct", "Show and score what a masked autoencoder fills in."),
+    "predict": ("pipelines.cli.predict", "Predict pictures, folders and videos with a task model."),
+    "export": ("pipelines.cli.predict", "Export a task model to ONNX or torch.export, checked and timed."),
     "run": ("pipelines.cli.pipeline", "Reproduce a pipeline; what is up to date is skipped."),
     "status": ("pipelines.cli.pipeline", "Say which stages of a pipeline would run, and why."),
     "submit": ("pipelines.cli.submit", "Run a verb on a Ray cluster, as a job that is sent once."),

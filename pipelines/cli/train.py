@@ -134,11 +134,20 @@ def finetune(
 @app.command()
 def evaluate(
     task: Task,
-    config: Config,
     data: Data,
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Folder of `vitruvian finetune`.")],
     out: Out,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file; without it, the defaults.")
+    ] = None,
     section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "evaluate",
+    protocol: Annotated[
+        str | None,
+        typer.Option("--protocol", help="The published test set the data are: hi4d, coco-wholebody ..."),
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", help="Pose: a detector's boxes, as COCO results.")
+    ] = None,
     replace: Replace = False,
     json_: AsJson = False,
     quiet: Quiet = False,
@@ -148,18 +157,20 @@ def evaluate(
     from train.evaluate import EvaluateConfig
     from train.evaluate import evaluate as run
 
-    settings = load_config(config, EvaluateConfig, section)
+    settings = load_config(config, EvaluateConfig, section) if config else EvaluateConfig()
+    if protocol:
+        settings = settings.model_copy(update={"protocol": protocol})
     with _bar(f"evaluate {task}", shown=not quiet) as (bar, row):
 
         def report(done: int, total: int) -> None:
             bar.update(row, completed=done, total=total)
 
-        result = run(task, settings, data, checkpoint, out, report, replace=replace)
+        result = run(task, settings, data, checkpoint, out, report, boxes=boxes, replace=replace)
     _say(result.status, out, result.metrics, json_)
     if not json_:
-        line = result.metrics["headline"]
-        scores = f"{line['model']:.4g}, constant baseline {line['constant']:.4g} ({line['better']} is better)"
-        typer.echo(f"{line['metric']}: {scores}")
+        from train.scoreboard import scoreboard
+
+        typer.echo(scoreboard(result.metrics))
 
 
 def _ranks(nproc: str, launcher: str, settings: Any) -> "Ranks":

@@ -111,6 +111,7 @@ def person_labels(camera: Camera, identity: int, view: int) -> Labels:
     seen = owner >= 0
     names = part_vocabulary(28)
     parts = np.array([names.index(body.part) for body in bodies] + [0], np.uint8)[owner]
+    colours = np.array([body.colour for body in bodies] + [np.zeros(3)])[owner]
     return Labels(
         rgb=_shade(normal, owner, bodies, rng),
         depth=np.where(seen, depth, 0).astype(np.float32),
@@ -118,6 +119,7 @@ def person_labels(camera: Camera, identity: int, view: int) -> Labels:
         alpha=(255 * seen).astype(np.uint8),
         parts=parts,
         instance=seen.astype(np.uint8),
+        albedo=(colours * 255).astype(np.uint8),
         keypoints=_keypoints(camera, bodies, pose, place, depth),
         camera=camera,
         meta={"people": [{"identity": f"person-{identity}"}]},

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from annotation.codecs import encode_rgb
 from annotation.labels import Labels, to_members
 from shards.errors import UsageError, VitruvianError
 from shards.manifest import write_manifest
@@ -93,6 +95,39 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert resumed.model.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("task", ["parts", "pose"])
+def test_a_killed_run_that_drops_and_replaces_backgrounds_resumes_to_the_same_weights(
+    task: str, training_people: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """What is dropped is decided by numbers that come with the sample, not by a generator with a state."""
+    walls = tmp_path / "walls"
+    walls.mkdir()
+    (walls / "wall.png").write_bytes(encode_rgb(np.full((40, 40, 3), 90, np.uint8)))
+    published = {"published": task, "backgrounds": walls}
+    head = HeadConfig(deconv_channels=(16, 16), conv_channels=(16,), dropout=0.3)
+    config = settings(checkpoint_every=2, drop_path=0.4, head=head, augment=published)
+    whole = finetune(task, config, training_people, encoder, tmp_path / "whole").model
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(task, config, training_people, encoder, tmp_path / "killed", stop)
+    torch.manual_seed(2)
+    resumed = finetune(task, config, training_people, encoder, tmp_path / "killed").model
+    assert resumed.read_bytes() == whole.read_bytes()
+    plain = settings(checkpoint_every=2, head=head.model_copy(update={"dropout": 0.0}), augment=published)
+    assert (
+        finetune(task, plain, training_people, encoder, tmp_path / "plain").model.read_bytes()
+        != whole.read_bytes()
+    )
+    (walls / "wall.png").write_bytes(encode_rgb(np.full((50, 50, 3), 90, np.uint8)))
+    with pytest.raises(UsageError, match="holds another run"):  # other backgrounds are another run
+        finetune(task, config, training_people, encoder, tmp_path / "whole")
+
+
 def test_a_finished_run_does_nothing(training_people: Path, encoder: Path, tmp_path: Path) -> None:
     first = finetune("parts", settings(), training_people, encoder, tmp_path / "out")
     before = first.model.stat().st_mtime_ns
@@ -138,12 +173,12 @@ def test_weights_that_do_not_fit_are_listed(training_people: Path, encoder: Path
 
 
 def test_data_without_the_label_is_refused(training_people: Path) -> None:
-    with pytest.raises(UsageError, match="no label albedo"):
-        LabelledSet(Dataset.open(training_people), ("rgb", "albedo"))
+    with pytest.raises(UsageError, match="no label quality"):
+        LabelledSet(Dataset.open(training_people), ("rgb", "quality"))
 
 
 def test_only_the_members_of_the_task_are_read(training_people: Path) -> None:
-    labelled = LabelledSet(Dataset.open(training_people), ("rgb", "keypoints"), ("instance", "albedo"))
+    labelled = LabelledSet(Dataset.open(training_people), ("rgb", "keypoints"), ("instance", "quality"))
     assert labelled.members == ("rgb.png", "keypoints.npy", "instance.png", "json")
     _, labels = labelled[0]
     assert labels.depth is None and labels.instance is not None

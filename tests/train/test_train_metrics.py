@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation.keypoints import keypoint_vocabulary
+from train.metrics.coco import PosedPerson, PoseGuess, coco_scores
 from train.metrics.depth import align_depth, depth_errors
-from train.metrics.normal import AngleStatistics, angles
-from train.metrics.parts import ConfusionMatrix
-from train.metrics.pose import PosedPerson, PoseGuess, coco_scores, pixel_errors
+from train.metrics.normal import SUMS, angle_scores, angle_sums, angles
+from train.metrics.parts import class_scores, confusion, confusion_scores
+from train.metrics.pose import pixel_errors
+from train.metrics.resampling import ImageSums
 
 PHOTOS = Path(__file__).parents[3] / "shared/data/photos"
 
@@ -35,6 +37,28 @@ def test_a_constant_depth_becomes_the_mean() -> None:
     truth = np.array([1.0, 2.0, 6.0])
     np.testing.assert_allclose(align_depth(np.full(3, 0.7), truth), 3.0)
     np.testing.assert_allclose(align_depth(np.zeros(3), truth), 3.0)
+
+
+def test_disparity_golden() -> None:
+    """Truth 1, 2, 4 m: disparity 1, 1/2, 1/4. Prediction 0, 0, 3 fits 3/4, 3/4, 1/4: depth 4/3, 4/3, 4."""
+    truth = np.array([[1.0, 2.0, 4.0]])
+    prediction = np.array([[0.0, 0.0, 3.0]])
+    errors = depth_errors(prediction, truth, truth > 0, "disparity", cap=10.0)
+    assert errors.rmse == pytest.approx(np.sqrt((1 / 9 + 4 / 9) / 3))
+    assert errors.abs_rel == pytest.approx((1 / 3 + 1 / 3) / 3)
+    assert errors.delta1 == pytest.approx(1 / 3)  # ratios 4/3, 3/2, 1
+    # A fit of 1/4 m^-1 at the last pixel is beyond a cap of 2 m.
+    np.testing.assert_allclose(align_depth(prediction[0], truth[0], "disparity", 2.0), [4 / 3, 4 / 3, 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(0.01, 50), shift=st.floats(-5, 5))
+def test_a_perfect_disparity_is_perfect_in_its_own_space_only(scale: float, shift: float) -> None:
+    truth = np.random.default_rng(0).uniform(1, 6, (4, 5))
+    prediction = scale / truth + shift
+    everywhere = np.ones((4, 5), dtype=bool)
+    assert depth_errors(prediction, truth, everywhere, "disparity").rmse == pytest.approx(0, abs=1e-9)
+    assert depth_errors(prediction, truth, everywhere, "depth").rmse > 0.1
 
 
 @settings(max_examples=50, deadline=None)
@@ -60,12 +84,13 @@ def test_normal_golden() -> None:
     tilted = [np.array([np.sin(np.radians(d)), 0, np.cos(np.radians(d))]) for d in (0, 4, 10, 20, 180)]
     degrees = angles(np.stack([2 * n for n in tilted]), np.stack([z] * 5))
     np.testing.assert_allclose(degrees, [0, 4, 10, 20, 180], atol=1e-9)
-    statistics = AngleStatistics()
-    statistics.add(degrees[:2])
-    statistics.add(degrees[2:])
+    statistics = ImageSums(SUMS, angle_scores)
+    statistics.count("a", angle_sums(degrees[:2]))
+    statistics.count("b", angle_sums(degrees[2:]))
     assert statistics.compute() == {
         "mean": pytest.approx(214 / 5),
-        "median": pytest.approx(10, abs=0.011),
+        "median": pytest.approx(10, abs=0.026),
+        "rmse": pytest.approx(np.sqrt((16 + 100 + 400 + 180**2) / 5)),
         "within_5": pytest.approx(2 / 5),
         "within_7.5": pytest.approx(2 / 5),
         "within_11.25": pytest.approx(3 / 5),
@@ -83,33 +108,34 @@ def test_small_angles_are_exact_in_float32() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 180), min_size=1, max_size=40))
 def test_the_median_of_the_histogram_is_the_median(values: list[float]) -> None:
-    statistics = AngleStatistics()
-    statistics.add(np.array(values))
-    assert statistics.median() == pytest.approx(np.median(values), abs=0.0051)
+    median = angle_scores(angle_sums(np.array(values))[None])["median"][0]
+    assert median == pytest.approx(np.median(values), abs=0.0251)
 
 
 def test_parts_golden() -> None:
-    matrix = ConfusionMatrix(5)
     truth = np.array([[0, 0, 1, 1], [2, 2, 2, 255]], np.uint8)
     prediction = np.array([[0, 1, 1, 1], [2, 2, 3, 0]], np.uint8)
-    matrix.add(prediction, truth)
+    counts = confusion(prediction, truth, 5)
+    scores = confusion_scores("abcde")(counts.reshape(1, -1).astype(np.float64))
     # IoU: 1/2, 2/3, 2/3, 0 (predicted, never true), none (class 4); accuracy: 1/2, 1, 2/3.
-    assert matrix.compute() == {
+    assert {name: float(scores[name][0]) for name in ("miou", "macc", "aacc")} == {
         "miou": pytest.approx((1 / 2 + 2 / 3 + 2 / 3 + 0) / 4),
         "macc": pytest.approx((1 / 2 + 1 + 2 / 3) / 3),
         "aacc": pytest.approx(5 / 7),
     }
-    assert np.isnan(matrix.per_class()[4]["iou"])
+    iou, accuracy = class_scores(counts.astype(np.float64))
+    np.testing.assert_allclose(iou, [1 / 2, 2 / 3, 2 / 3, 0, np.nan])
+    np.testing.assert_allclose(accuracy, [1 / 2, 1, 2 / 3, np.nan, np.nan])
 
 
 def test_the_confusion_matrix_is_one_over_the_data_set_not_a_mean_over_images() -> None:
-    whole, split = ConfusionMatrix(3), ConfusionMatrix(3)
     rng = np.random.default_rng(0)
     prediction, truth = rng.integers(0, 3, (2, 8, 6)).astype(np.uint8)
-    whole.add(prediction, truth)
-    for rows in (slice(0, 3), slice(3, 8)):
-        split.add(prediction[rows], truth[rows])
-    assert np.array_equal(whole.counts, split.counts)
+    sums = ImageSums(9, confusion_scores("abc"))
+    for name, rows in (("top", slice(0, 3)), ("bottom", slice(3, 8))):
+        sums.count(name, confusion(prediction[rows], truth[rows], 3).reshape(-1).astype(np.float64))
+    whole = confusion(prediction, truth, 3).reshape(1, -1).astype(np.float64)
+    assert sums.compute() == {name: pytest.approx(value[0]) for name, value in sums.scores(whole).items()}
 
 
 def _person(image: int, offset: float = 0.0) -> PosedPerson:

@@ -2,7 +2,8 @@
 camera and every label.
 
 Pixel labels are looked up at the nearest source pixel with one exact index map for all of them, so they stay
-aligned; colours are interpolated. Coordinates are integer pixel centres (annotation/camera.py).
+aligned; what may be averaged is: the picture, alpha, and albedo over the person's own pixels. Coordinates are
+integer pixel centres (annotation/camera.py).
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from shards.errors import VitruvianError
 
 PADDING = (124, 116, 104)
 """RGB outside the source image: the mean colour, which the network sees as zero."""
+HALF_COVERED = 128
+"""Alpha from which a pixel counts as the person's."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class View:
     size: tuple[int, int]
     angle: float = 0.0
     mirror: bool = False
+    detail: float = 1.0
+    """Below 1 the picture alone loses resolution: it is made at this share of `size`, then enlarged."""
 
     @classmethod
     def whole(cls, source: tuple[int, int], size: tuple[int, int]) -> "View":
@@ -98,14 +103,20 @@ class View:
     def apply(self, labels: Labels) -> Labels:
         """Everything `labels` hold, as seen through this view.
 
-        Outside the source image: mean colour, no surface, ignored part, invisible keypoint.
+        Outside the source image: mean colour, nobody, no surface, ignored part, invisible keypoint.
         """
         size = labels.size()
         if size is None:
             raise VitruvianError("view: expected labels with at least one image or a camera; got none")
         lookup = _Lookup.of(self, size)
         images = labels.images()
-        changed: dict[str, object] = {name: self.colours(images[name]) for name in _COLOURS & images.keys()}
+        changed: dict[str, object] = {}
+        if labels.rgb is not None:
+            changed["rgb"] = self.colours(labels.rgb)
+        if labels.alpha is not None:
+            changed["alpha"] = self._resample(labels.alpha, (0,))
+        if labels.albedo is not None:
+            changed["albedo"] = self._surface_colours(labels.albedo, labels.alpha)
         changed |= {name: lookup(images[name], _FILL[name]) for name in _FILL.keys() & images.keys()}
         for name in ("normal", "geometric_normal"):
             if name in images:
@@ -120,6 +131,28 @@ class View:
 
     def colours(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
         """Bilinear, after an area average when the view shrinks the image to less than half."""
+        if self.detail == 1:
+            return self._resample(image, PADDING)
+        coarse = max(1, round(self.size[0] * self.detail)), max(1, round(self.size[1] * self.detail))
+        small = replace(self, size=coarse, detail=1.0).colours(image)
+        return np.asarray(cv2.resize(small, self.size[::-1], interpolation=cv2.INTER_LINEAR))
+
+    def _surface_colours(
+        self, image: UInt8[np.ndarray, "h w 3"], alpha: UInt8[np.ndarray, "h w"] | None
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """As `colours`, but averaged over pixels at least half covered only, so that what is behind the
+        person does not bleed in; black where there are none.
+        """
+        if alpha is None:
+            return self._resample(image, (0, 0, 0))
+        inside = (alpha >= HALF_COVERED).astype(np.float32)
+        total = self._resample(image * inside[..., None], (0, 0, 0))
+        share = self._resample(inside, (0,))[..., None]
+        return np.asarray(np.rint(total / share.clip(min=1 / 255)).clip(0, 255) * (share > 1 / 255), np.uint8)
+
+    def _resample(
+        self, image: Shaped[np.ndarray, "h w *channels"], outside: tuple[int, ...]
+    ) -> Shaped[np.ndarray, "height width *channels"]:
         matrix = self.matrix
         factor = int(min(self.width / self.size[1], self.height / self.size[0]))
         if factor > 1:
@@ -137,7 +170,7 @@ class View:
             (self.size[1], self.size[0]),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=PADDING,
+            borderValue=outside,
         )
         return np.asarray(warped)
 
@@ -191,12 +224,10 @@ class _Lookup:
         return np.asarray(found)
 
 
-_COLOURS = {"rgb", "albedo"}
 _FILL = {
     "depth": 0,
     "normal": 0,
     "geometric_normal": 0,
-    "alpha": 0,
     "parts": IGNORE,
     "instance": 0,
     "quality": 0,

@@ -1,11 +1,16 @@
-"""Angles between normals, pooled over all pixels of a test set in a fine histogram (docs/evaluate.md)."""
+"""Angles between normals, pooled over all pixels of a test set (docs/evaluate.md)."""
 
 import numpy as np
 from jaxtyping import Float, Float64
 
+from train.metrics.resampling import Scores
+
 THRESHOLDS = (5.0, 7.5, 11.25, 22.5, 30.0)
-BIN = 0.01
+BIN = 0.05
 """Degrees per bin of the histogram the median is read from: its error is at most half of that."""
+BINS = 3601
+"""The last one holds exactly 180 degrees."""
+SUMS = 2 + len(THRESHOLDS) + BINS
 
 
 def angles(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:
@@ -19,31 +24,30 @@ def angles(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float64[
     return np.asarray(np.degrees(2 * half))
 
 
-class AngleStatistics:
-    """Mean, median and shares below the thresholds (strictly) of all angles added. Constant memory."""
+def angle_sums(degrees: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " S"]:
+    """What is added up over images: the angles (0 .. 180), their squares, how many are strictly below each
+    threshold, and a histogram. All counts are exact.
+    """
+    below = (degrees[:, None] < np.array(THRESHOLDS)).sum(axis=0)
+    histogram = np.bincount((degrees / BIN).astype(np.int64).clip(max=BINS - 1), minlength=BINS)
+    sums = [[degrees.sum(), degrees @ degrees], below, histogram]
+    return np.asarray(np.concatenate(sums), dtype=np.float64)
 
-    def __init__(self) -> None:
-        self.count, self.total = 0, 0.0
-        self.below = np.zeros(len(THRESHOLDS), np.int64)
-        self.histogram = np.zeros(int(180 / BIN) + 1, np.int64)
 
-    def add(self, degrees: Float64[np.ndarray, " n"]) -> None:
-        """Angles in 0 .. 180 degrees."""
-        self.count += len(degrees)
-        self.total += float(degrees.sum())
-        self.below += (degrees[:, None] < np.array(THRESHOLDS)).sum(axis=0)
-        self.histogram += np.bincount((degrees / BIN).astype(np.int64), minlength=len(self.histogram))
+def angle_scores(sums_RS: Float64[np.ndarray, "R S"]) -> Scores:
+    """mean, median, rmse (degrees) and within_5 .. within_30 (0 .. 1) of each row of sums."""
+    histograms = sums_RS[:, 2 + len(THRESHOLDS) :]
+    count = histograms.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = sums_RS[:, : 2 + len(THRESHOLDS)] / np.where(count > 0, count, np.nan)[:, None]
+    within = {f"within_{threshold:g}": shares[:, 2 + i] for i, threshold in enumerate(THRESHOLDS)}
+    return {"mean": shares[:, 0], "median": _medians(histograms), "rmse": np.sqrt(shares[:, 1]), **within}
 
-    def median(self) -> float:
-        """The median, to half a bin; of an even number of angles the mean of the middle two."""
-        cumulative = self.histogram.cumsum()
-        low, high = np.searchsorted(cumulative, [(self.count + 1) // 2, self.count // 2 + 1])
-        return float((low + high + 1) / 2 * BIN)
 
-    def compute(self) -> dict[str, float]:
-        """mean, median (degrees) and within_5 .. within_30 (0 .. 1)."""
-        shares = {f"within_{threshold:g}": count / self.count for threshold, count in self._below()}
-        return {"mean": self.total / self.count, "median": self.median(), **shares}
-
-    def _below(self) -> list[tuple[float, int]]:
-        return [(threshold, int(count)) for threshold, count in zip(THRESHOLDS, self.below, strict=True)]
+def _medians(histograms_RB: Float64[np.ndarray, "R B"]) -> Float64[np.ndarray, " R"]:
+    """To half a bin; of an even number of angles the mean of the middle two; NaN of none."""
+    cumulative = histograms_RB.cumsum(axis=1)
+    count = cumulative[:, -1]
+    middle = [np.floor((count + 1) / 2), np.floor(count / 2) + 1]
+    low, high = [(cumulative >= rank[:, None]).argmax(axis=1) for rank in middle]
+    return np.where(count > 0, (low + high + 1) / 2 * BIN, np.nan)

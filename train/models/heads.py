@@ -28,14 +28,17 @@ class HeadConfig(Config):
     deconv_channels: tuple[int, ...] = Field(default=(768, 768, 768), min_length=1, max_length=4)
     conv_channels: tuple[int, ...] = (768, 768, 768)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of channels dropped before the last layer (the published part head: 0.1). It draws from torch's
-    global generator, so that a resumed run is no longer bit-equal to an uninterrupted one.
-    """
+    """Share of channels dropped before the last layer in training (the published part head: 0.1)."""
 
     @property
     def stride(self) -> int:
         """Input pixels per output pixel."""
         return int(PATCH // 2 ** len(self.deconv_channels))
+
+    @property
+    def width(self) -> int:
+        """Channels before the last layer."""
+        return (*self.deconv_channels, *self.conv_channels)[-1]
 
 
 PUBLISHED_HEADS: Mapping[str, HeadConfig] = {
@@ -43,8 +46,13 @@ PUBLISHED_HEADS: Mapping[str, HeadConfig] = {
     "parts": HeadConfig(dropout=0.1),
     "depth": HeadConfig(deconv_channels=(384,) * 4, conv_channels=(384, 384)),
     "normal": HeadConfig(),
+    "pointmap": HeadConfig(deconv_channels=(384,) * 4, conv_channels=(384, 384)),
+    "albedo": HeadConfig(deconv_channels=(384,) * 4, conv_channels=(384, 384)),
+    "alpha": HeadConfig(deconv_channels=(384,) * 4, conv_channels=(384, 384)),
 }
-"""The heads of the released models; the same for every encoder size."""
+"""The heads of the released models, the same for every encoder size; the last three tasks have no released
+model and take the depth's, which ends at the input's resolution.
+"""
 
 
 class OutputLayer(nn.Conv2d):
@@ -61,9 +69,21 @@ class OutputLayer(nn.Conv2d):
         return torch.randn(self.weight.shape, generator=generator) * self.spread
 
 
+class OffsetLayer(nn.Linear):
+    """Mean feature -> what is added to every pixel of the output; starts at zero.
+
+    InstanceNorm takes each channel's mean over the image away, and with it whatever the encoder knows of the
+    whole: how far away a person is, in metres.
+    """
+
+    def initial_parameter(self, name: str, generator: torch.Generator) -> Float32[Tensor, "..."]:
+        """Zeros (see `train.models.initial`)."""
+        return torch.zeros(self.out_features, self.in_features)
+
+
 class DeconvHead(nn.Module):
     """[ConvTranspose 4x4 stride 2, no bias] x n, [1x1 conv] x m, each with InstanceNorm (no affine) and
-    SiLU; 1x1 out.
+    SiLU; 1x1 out; with `offset` "pooled" plus an `OffsetLayer`.
     """
 
     def __init__(
@@ -73,9 +93,12 @@ class DeconvHead(nn.Module):
         config: HeadConfig,
         last: Literal["final_layer", "conv_seg"],
         spread: float = 0.02,
+        offset: Literal["none", "pooled"] = "none",
     ) -> None:
         """`width`: the encoder's. `last`: name of the output layer. `spread`: of its starting weights."""
         super().__init__()
+        self.config = config
+        self.offset = OffsetLayer(width, out_channels, bias=False) if offset == "pooled" else None
         self.deconv_layers = nn.Sequential()
         for channels in config.deconv_channels:
             self.deconv_layers.extend(
@@ -96,7 +119,6 @@ class DeconvHead(nn.Module):
                 ]
             )
             width = channels
-        self.dropout = nn.Dropout2d(config.dropout)
         self.add_module(last, OutputLayer(width, out_channels, spread))
         self._last = last
 
@@ -117,22 +139,59 @@ class DeconvHead(nn.Module):
         with torch.no_grad():
             self.last.bias.copy_(output)
 
-    def forward(self, features: Float[Tensor, "B D rows columns"]) -> Float[Tensor, "B C h w"]:
-        """Encoder feature map at 1/16 of the input -> output at 1/stride of the input."""
-        output: Tensor = self.last(self.dropout(self.conv_layers(self.deconv_layers(features))))
+    def forward(
+        self, features: Float[Tensor, "B D rows columns"], keep_BE: Float[Tensor, "B E"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Encoder feature map at 1/16 of the input -> output at 1/stride of the input. `keep_BE`: what each
+        sample's channels before the last layer are multiplied by (dropout); None: 1.
+        """
+        hidden = self.conv_layers(self.deconv_layers(features))
+        if keep_BE is not None:
+            hidden = hidden * keep_BE[:, :, None, None].to(hidden.dtype)
+        output: Tensor = self.last(hidden)
+        if self.offset is not None:
+            output = output + self.offset(features.mean((2, 3)))[:, :, None, None]
         return output
 
 
 class TaskModel(nn.Module):
-    """An encoder and a head: uint8 images in, the head's output (float32) out."""
+    """An encoder and a head: uint8 images in, the head's output (float32) out.
 
-    def __init__(self, encoder: ViT, head: DeconvHead) -> None:
+    What is dropped in training is decided by numbers that come with each sample (`noise`), not by torch's
+    generator: a resumed run drops what the uninterrupted one would, at any number of ranks.
+    """
+
+    def __init__(self, encoder: ViT, head: DeconvHead, drop_path: float = 0.0) -> None:
+        """`drop_path`: probability that the last block's branches are skipped (stochastic depth); it grows
+        linearly from 0 at the first block.
+        """
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.drop_path = drop_path
 
-    def forward(self, images_BCHW: UInt8[Tensor, "B 3 H W"]) -> Float32[Tensor, "B C h w"]:
+    @property
+    def noise(self) -> tuple[int, int]:
+        """How many random numbers a training sample brings: for the blocks' branches, for the head's
+        channels; 0 where nothing is dropped.
+        """
+        branches = 2 * self.encoder.config.depth if self.drop_path else 0
+        return branches, self.head.config.width if self.head.config.dropout else 0
+
+    def forward(
+        self, images_BCHW: UInt8[Tensor, "B 3 H W"], noise_BN: Float[Tensor, "B N"] | None = None
+    ) -> Float32[Tensor, "B C h w"]:
+        """`noise_BN`: uniform in [0, 1), N = sum(`noise`); None drops nothing (evaluation)."""
         # FSDP casts parameters to bfloat16, but not images that are born inside the model.
         images = normalise_images(images_BCHW).to(self.encoder.patch_embed.proj.weight.dtype)
-        output: Tensor = self.head(self.encoder.features(images))
+        paths, channels = (None, None) if noise_BN is None else self._keep(noise_BN)
+        output: Tensor = self.head(self.encoder.features(images, paths), channels)
         return output.float()
+
+    def _keep(self, noise_BN: Float[Tensor, "B N"]) -> tuple[Tensor | None, Tensor | None]:
+        """Factors of the branches (B, blocks, 2) and of the head's channels: 0, or 1 / (1 - rate)."""
+        branches, channels = noise_BN[:, : self.noise[0]], noise_BN[:, self.noise[0] :]
+        depth, rate = self.encoder.config.depth, self.head.config.dropout
+        rates = torch.linspace(0, self.drop_path, depth, device=noise_BN.device)[:, None]
+        paths = (branches.view(-1, depth, 2) >= rates) / (1 - rates) if self.drop_path else None
+        return paths, (channels >= rate) / (1 - rate) if rate else None

@@ -2,8 +2,8 @@
 rest.
 
 Written for speed and static shapes: patches are bytes until they are needed, one sort splits them, only
-visible ones are embedded, a scatter puts them among the mask tokens, and the decoder's last block and its
-head work for masked ones alone. A test shows that it equals the textbook formulation.
+visible ones are embedded, a scatter puts them among the mask tokens, and only masked ones reach the
+prediction head. A test shows that it equals the textbook formulation.
 
 Shapes: B images, N patches, K visible, M = N - K masked, P = 3 * patch * patch values in (channel, row,
 column) order, D and E the widths of encoder and decoder.
@@ -120,10 +120,9 @@ class MAE(nn.Module):
         tokens = self.mask_token.expand(len(known), self.config.encoder.patches, -1)
         tokens = tokens.scatter(1, visible_BK[..., None].expand(-1, -1, known.shape[2]), known[:, cls:])
         tokens = torch.cat([known[:, :cls], tokens], dim=1) + self.decoder_pos_embed
-        for block in self.decoder_blocks[:-1]:
+        for block in self.decoder_blocks:
             tokens = block(tokens)
-        tokens = self.decoder_blocks[-1](tokens, masked_BM + cls)  # nobody asks for the others
-        out: Tensor = self.decoder_pred(self.decoder_norm(tokens))
+        out: Tensor = self.decoder_pred(self.decoder_norm(rows(tokens, masked_BM + cls)))
         return out
 
     @property

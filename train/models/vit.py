@@ -91,27 +91,10 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        q, k, v = self._split(self.qkv(x_BND), 3)
-        return self._merge(F.scaled_dot_product_attention(q, k, v))
-
-    def answer(
-        self, asking_BKD: Float[Tensor, "b k d"], x_BND: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b k d"]:
-        """`forward` of the tokens `asking`, a selection of `x`, alone."""
-        width = x_BND.shape[2]
-        weight, bias = self.qkv.weight, self.qkv.bias
-        (q,) = self._split(F.linear(asking_BKD, weight[:width], bias[:width]), 1)
-        k, v = self._split(F.linear(x_BND, weight[width:], bias[width:]), 2)
-        return self._merge(F.scaled_dot_product_attention(q, k, v))
-
-    def _split(self, x_BNC: Float[Tensor, "b n _"], parts: int) -> tuple[Tensor, ...]:
-        """Of q, k and v, `parts` many: (B, heads, N, width of a head) each."""
-        b, n, width = x_BNC.shape
-        cut = x_BNC.view(b, n, parts, self.heads, width // (parts * self.heads))
-        return cut.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def _merge(self, mixed_BHNE: Float[Tensor, "b h n e"]) -> Float[Tensor, "b n d"]:
-        out: Tensor = self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
+        b, n, d = x_BND.shape
+        q, k, v = self.qkv(x_BND).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
         return out
 
 
@@ -139,16 +122,20 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(
-        self, x_BND: Float[Tensor, "b n d"], wanted_BK: Int[Tensor, "b k"] | None = None
-    ) -> Float[Tensor, "b _ d"]:
-        """`wanted`: tokens whose output is needed (None: all). Every token is attended to in any case."""
-        if wanted_BK is None:
-            x_BND = x_BND + self.attn(self.norm1(x_BND))
-        else:
-            normed_BND = self.norm1(x_BND)
-            x_BND = rows(x_BND, wanted_BK) + self.attn.answer(rows(normed_BND, wanted_BK), normed_BND)
-        out: Tensor = x_BND + self.mlp(self.norm2(x_BND))
+        self, x_BND: Float[Tensor, "b n d"], keep_B2: Float[Tensor, "b 2"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """`keep_B2`: what each sample's two branches are multiplied by (stochastic depth); None: 1."""
+        x_BND = x_BND + _kept(self.attn(self.norm1(x_BND)), keep_B2, 0)
+        out: Tensor = x_BND + _kept(self.mlp(self.norm2(x_BND)), keep_B2, 1)
         return out
+
+
+def _kept(
+    branch_BND: Float[Tensor, "b n d"], keep_B2: Float[Tensor, "b 2"] | None, column: int
+) -> Float[Tensor, "b n d"]:
+    if keep_B2 is None:
+        return branch_BND
+    return branch_BND * keep_B2[:, column, None, None].to(branch_BND.dtype)
 
 
 class PatchEmbed(nn.Module):
@@ -177,18 +164,24 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
 
-    def forward(self, images_BCHW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
-        """Normalised images, sides multiples of the patch -> tokens after the final norm, cls first."""
+    def forward(
+        self, images_BCHW: Float[Tensor, "b 3 h w"], keep_BL2: Float[Tensor, "b l 2"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Normalised images, sides multiples of the patch -> tokens after the final norm, cls first.
+        `keep_BL2`: of each sample and block, see `Block.forward`.
+        """
         patches_BDhw = self.patch_embed.proj(images_BCHW)
         grid = (patches_BDhw.shape[2], patches_BDhw.shape[3])
         tokens_BND = patches_BDhw.flatten(2).transpose(1, 2) + self._positions(grid)
-        return self.encode(tokens_BND)
+        return self.encode(tokens_BND, keep_BL2)
 
-    def features(self, images_BCHW: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d rows columns"]:
+    def features(
+        self, images_BCHW: Float[Tensor, "b 3 h w"], keep_BL2: Float[Tensor, "b l 2"] | None = None
+    ) -> Float[Tensor, "b d rows columns"]:
         """The final tokens as a feature map, one cell per patch, without cls."""
-        tokens_BND = self.forward(images_BCHW)[:, int(self.config.with_cls) :]
+        tokens_BND = self.forward(images_BCHW, keep_BL2)[:, int(self.config.with_cls) :]
         rows = images_BCHW.shape[2] // self.config.patch_size
-        return tokens_BND.transpose(1, 2).reshape(len(tokens_BND), self.config.width, rows, -1)
+        return tokens_BND.transpose(1, 2).reshape(tokens_BND.shape[0], self.config.width, rows, -1)
 
     def embed_patches(
         self, patches_BKP: Float[Tensor, "b k p"], index_BK: Int[Tensor, "b k"]
@@ -201,13 +194,17 @@ class ViT(nn.Module):
         tokens_BKD = F.linear(patches_BKP, projection.weight.flatten(1), projection.bias)
         return tokens_BKD + self._positions(self.config.grid)[0][index_BK]
 
-    def encode(self, tokens_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+    def encode(
+        self, tokens_BND: Float[Tensor, "b n d"], keep_BL2: Float[Tensor, "b l 2"] | None = None
+    ) -> Float[Tensor, "b m d"]:
         """Prepend cls (if any), run the blocks and the final norm."""
         if self.config.with_cls:
             cls = self.cls_token + self.pos_embed[:, :1]
             tokens_BND = torch.cat([cls.expand(len(tokens_BND), -1, -1), tokens_BND], dim=1)
-        for block in self.blocks:
-            tokens_BND = block(tokens_BND)
+        for number, block in enumerate(self.blocks):
+            # Nothing is passed where nothing is dropped: pretraining compiles and wraps the plain call.
+            given = () if keep_BL2 is None else (keep_BL2[:, number],)
+            tokens_BND = block(tokens_BND, *given)
         out: Tensor = self.norm(tokens_BND)
         return out
 

@@ -4,7 +4,8 @@ Shape suffixes: B batch, C output channels, H W input pixels, h w output pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,11 +16,12 @@ from torch.nn import functional as F
 
 from annotation.labels import Labels
 from shards.config import Config
+from train.data.augment import AugmentConfig
+from train.data.view import HALF_COVERED as HALF_COVERED
 from train.data.view import View
+from train.tasks.losses import masked_mean as masked_mean
 
 Target = dict[str, Tensor]
-HALF_COVERED = 128
-"""Alpha from which a pixel counts as the person's."""
 
 
 class TaskConfig(Config):
@@ -44,6 +46,26 @@ class TaskConfig(Config):
     """
     silog: Literal["root", "plain"] = "root"
     """Depth: the square root of Eq. 3, as the released code has it, or Eq. 3 as printed."""
+    depth_loss: Literal["silog", "ssi"] = "silog"
+    """Depth: Eq. 1-3, or the mean difference of prediction and truth, each without its scale and shift."""
+    gradient: float | None = Field(default=None, ge=0)
+    """Dense tasks with a gradient term: its weight; None: 0 for depth, 0.5 for pointmap, albedo and alpha."""
+    hard_keypoints: int | None = Field(default=None, gt=0)
+    """Pose: only this many keypoints with the largest errors count in each image (released 0.3b and 1b
+    models: 128 of 308); None: all.
+    """
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored, where a task has a choice."""
+
+    depth_space: Literal["depth", "disparity"] = "depth"
+    """Depth: where the scale and shift are fitted; disparity for models that predict it."""
+    depth_cap: float = 10.0
+    """Depth, in disparity space: metres beyond which nothing is scored."""
+    boxes: Literal["truth", "detected"] = "truth"
+    """Pose: whose boxes the people are cut out by; detected ones are in the labels (train.metrics.boxes)."""
 
 
 @runtime_checkable
@@ -59,7 +81,27 @@ class Evaluator(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """The scores of the test set."""
+        """The scores of the test set. What else it may offer: train.metrics.resampling.Resampled (intervals),
+        SeesImages, WritesFiles.
+        """
+        ...
+
+
+@runtime_checkable
+class SeesImages(Protocol):
+    """An evaluator that wants every image, those without a case too (missed people count)."""
+
+    def begin(self, key: str, labels: Labels) -> None:
+        """Called once for each image, before its cases."""
+        ...
+
+
+@runtime_checkable
+class WritesFiles(Protocol):
+    """An evaluator with more to leave than scores."""
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> content, written beside metrics.json."""
         ...
 
 
@@ -72,6 +114,10 @@ class Task(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     """Labels it uses where the data has them."""
     last_layer: ClassVar[Literal["final_layer", "conv_seg"]] = "conv_seg"
+    offset: ClassVar[Literal["none", "pooled"]] = "none"
+    """pooled: the head adds what a linear layer makes of the mean of the encoder's features; for tasks in
+    absolute units, whose mean over the image InstanceNorm would take away.
+    """
     spread: ClassVar[float] = 0.02
     """Standard deviation of the output layer's starting weights."""
     headline: ClassVar[str]
@@ -79,9 +125,16 @@ class Task(ABC):
     better: ClassVar[Literal["higher", "lower"]]
     protocol: ClassVar[str]
     """How the scores are computed, in words, written beside them."""
+    units: ClassVar[Mapping[str, str]] = {}
+    """Of the scores that are no shares of 1."""
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
+        self.scoring = Scoring()
+
+    def how(self) -> str:
+        """`protocol`, as the chosen `scoring` has it."""
+        return self.protocol
 
     @property
     @abstractmethod
@@ -103,6 +156,17 @@ class Task(ABC):
         source = labels.size()
         assert source is not None
         return View.whole(source, size)
+
+    def training_view(
+        self,
+        labels: Labels,
+        person: int,
+        size: tuple[int, int],
+        config: AugmentConfig,
+        rng: np.random.Generator,
+    ) -> View:
+        """The view that augmentation starts from."""
+        return self.view(labels, person, size)
 
     @abstractmethod
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
@@ -165,11 +229,3 @@ def enlarge(output_BChw: Float32[Tensor, "B C h w"], size: Any) -> Float32[Tenso
     if output_BChw.shape[2:] == tuple(size):
         return output_BChw
     return F.interpolate(output_BChw, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def masked_mean(
-    values_BHW: Float32[Tensor, "B H W"], mask_BHW: Bool[Tensor, "B H W"]
-) -> Float32[Tensor, " B"]:
-    """Each image's mean over its mask; 0 where the mask is empty."""
-    inside = values_BHW.where(mask_BHW, 0).sum((1, 2))
-    return inside / mask_BHW.sum((1, 2)).clamp(min=1)

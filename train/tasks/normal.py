@@ -1,6 +1,7 @@
 """Surface normals (paper section 3.6): x right, y up, z toward the camera; L1 plus cosine loss, Eq. 4."""
 
 from collections.abc import Iterable
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 from annotation.draw import colour_normals
 from annotation.labels import Labels
 from train.data.view import View
-from train.metrics.normal import AngleStatistics, angles
+from train.metrics.normal import SUMS, angle_scores, angle_sums, angles
+from train.metrics.resampling import ImageSums
 from train.tasks.base import Evaluator, Target, Task, enlarge, human_pixels, masked_mean
 
 
@@ -25,9 +27,11 @@ class NormalTask(Task):
     protocol = (
         "Whole image, resized without keeping its aspect; prediction resized to the image bilinearly, "
         "then normalised. Angle 2 atan2(|a - b|, |a + b|) on human pixels (alpha >= 0.5 and a "
-        "normal), pooled over all pixels of the test set: mean, median (0.01 degree bins), shares "
-        "strictly below 5, 7.5, 11.25, 22.5, 30 degrees. Frame: x right, y up, z toward the camera."
+        "normal), pooled over all pixels of the test set: mean, median (0.05 degree bins), root "
+        "mean square, shares strictly below 5, 7.5, 11.25, 22.5, 30 degrees. Frame: x right, y up, "
+        "z toward the camera."
     )
+    units = MappingProxyType({"mean": "degrees", "median": "degrees", "rmse": "degrees"})
     channels = 3
 
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
@@ -78,11 +82,11 @@ class NormalTask(Task):
         return colour_normals(np.where(human_pixels(labels)[..., None], prediction, np.float32(0)))
 
 
-class NormalEvaluator:
+class NormalEvaluator(ImageSums):
     """All pixels pooled."""
 
     def __init__(self) -> None:
-        self.statistics = AngleStatistics()
+        super().__init__(SUMS, angle_scores)
 
     def add(
         self, key: str, labels: Labels, person: int, prediction: Float32[np.ndarray, "height width 3"]
@@ -92,8 +96,10 @@ class NormalEvaluator:
         if not mask.any():
             return {}
         degrees = angles(prediction[mask], labels.normal[mask])
-        self.statistics.add(degrees)
-        return {"mean": float(degrees.mean()), "median": float(np.median(degrees))}
-
-    def compute(self) -> dict[str, float]:
-        return self.statistics.compute() if self.statistics.count else {}
+        self.count(key, angle_sums(degrees))
+        return {
+            "mean": float(degrees.mean()),
+            "median": float(np.median(degrees)),
+            "within_11.25": float((degrees < 11.25).mean()),
+            "pixels": len(degrees),
+        }

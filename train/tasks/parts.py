@@ -13,7 +13,8 @@ from annotation.draw import colour_parts
 from annotation.labels import Labels
 from annotation.parts import IGNORE, map_parts, part_vocabulary
 from train.data.view import View
-from train.metrics.parts import ConfusionMatrix
+from train.metrics.parts import confusion, confusion_scores
+from train.metrics.resampling import ImageSums
 from train.tasks.base import Evaluator, Target, Task, TaskConfig, enlarge
 
 RARE = 1e-4
@@ -25,6 +26,7 @@ class PartsTask(Task):
 
     name = "parts"
     wanted = ("rgb", "parts")
+    optional = ("alpha",)
     headline, better = "miou", "higher"
     protocol = (
         "Whole image, resized without keeping its aspect; logits resized to the image bilinearly, "
@@ -105,12 +107,12 @@ class PartsTask(Task):
         return colour_parts(prediction, self.config.classes)
 
 
-class PartsEvaluator:
+class PartsEvaluator(ImageSums):
     """One confusion matrix."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(len(names) ** 2, confusion_scores(names))
         self.names = names
-        self.matrix = ConfusionMatrix(len(names))
 
     def add(
         self, key: str, labels: Labels, person: int, prediction: UInt8[np.ndarray, "height width"]
@@ -118,15 +120,11 @@ class PartsEvaluator:
         assert labels.parts is not None
         if (labels.parts == IGNORE).all():
             return {}
-        self.matrix.add(prediction, labels.parts)
-        alone = ConfusionMatrix(len(self.names))
-        alone.add(prediction, labels.parts)
-        return alone.compute()
+        counts = confusion(prediction, labels.parts, len(self.names)).reshape(-1).astype(np.float64)
+        self.count(key, counts)
+        alone = {name: float(values[0]) for name, values in self.scores(counts[None]).items()}
+        return {**{name: alone[name] for name in ("miou", "macc", "aacc")}, "pixels": int(counts.sum())}
 
     def compute(self) -> dict[str, float]:
         """miou, macc, aacc, and iou/<class> of the classes present."""
-        if not self.matrix.counts.any():
-            return {}
-        rows = zip(self.names, self.matrix.per_class(), strict=True)
-        present = {f"iou/{name}": row["iou"] for name, row in rows if not np.isnan(row["iou"])}
-        return {**self.matrix.compute(), **present}
+        return {name: value for name, value in super().compute().items() if not np.isnan(value)}

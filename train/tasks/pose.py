@@ -2,24 +2,33 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from annotation.draw import draw_keypoints
 from annotation.keypoints import keypoint_vocabulary, map_keypoints
 from annotation.labels import Labels
+from train.data.augment import AugmentConfig
 from train.data.view import View
-from train.metrics.pose import PosedPerson, PoseGuess, coco_scores, pixel_errors
-from train.tasks.base import HALF_COVERED, Evaluator, Target, Task, TaskConfig
+from train.metrics.boxes import detections_of
+from train.metrics.pose import SURE
+from train.tasks.base import Evaluator, Target, Task, TaskConfig
 from train.tasks.heatmaps import decode_heatmaps, encode_heatmaps, unit_scale
+from train.tasks.people import annotation_of, corners, has_box, overlap, person_box
+from train.tasks.pose_evaluator import PoseEvaluator
 
-BOX_AREA_SHARE = 0.53
-"""Share of a person's box that COCO's segmentations cover, for people without a mask."""
-SURE = 0.2
-"""Keypoints below this confidence do not count in a person's score."""
+HALF_BODY_POINTS = 9
+"""Labelled points a person has at least before a half of the body is cut out (published)."""
+SMALLEST_HALF = {"upper_body": 2, "lower_body": 3}
+"""Labelled points a half has at least to be cut out (published)."""
+UPPER_PREFERRED = 0.7
+"""How often the upper half is taken where both could be (published)."""
+HALF_BODY_PADDING = 1.5
+"""Enlargement of the half's box (published)."""
 
 
 class PoseTask(Task):
@@ -33,13 +42,19 @@ class PoseTask(Task):
     headline, better = "pck10", "higher"
 
     protocol = (
-        "Top-down with ground-truth boxes (mask extent, else keypoint extent), enlarged by the "
-        "padding; UDP heat maps, DARK decoding; a person's score is the mean confidence of its "
-        "keypoints above 0.2. AP, AR: pycocotools, OKS 0.50:0.05:0.95, at most 20 people an image, "
-        "all occluded and visible points, area = mask pixels (0.53 of the box without a mask). "
-        "PCK@0.1: share of labelled points closer than 0.1 of the longer side of the unpadded box, "
-        "pooled. Error: mean distance of labelled points in source pixels."
+        "Top-down with {boxes}, enlarged by {padding:g} and cut out at the input's aspect; UDP heat maps, "
+        "DARK decoding; a flip test averages heat maps, without a shift. A person's score is the box's times "
+        "the mean confidence of its keypoints above 0.2; guesses with an OKS above 0.9 to a better one "
+        "about the image are dropped. AP, AR: pycocotools, OKS 0.50:0.05:0.95, at most 20 people an image, "
+        "all occluded and visible points; area = the annotation's, else mask pixels, else 0.53 of the box. "
+        "Parts (ap/face ...) have their own sigmas and leave out people without a labelled point of them; "
+        "hand = mean of left and right, which are evaluated separately.{matched}"
     )
+    matched = (
+        " PCK@t: share of labelled points closer than t of the longer side of the unpadded box, pooled. "
+        "Error: mean distance of labelled points in source pixels."
+    )
+    units = MappingProxyType({"error_px": "px"})
 
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
@@ -49,21 +64,67 @@ class PoseTask(Task):
     def channels(self) -> int:
         return len(self.vocabulary)
 
+    @property
+    def detected(self) -> bool:
+        """Whether people are cut out by a detector's boxes."""
+        return self.scoring.boxes == "detected"
+
+    def how(self) -> str:
+        """Names the boxes; PCK needs to know whose box it is, so detected ones have none."""
+        truth = "ground-truth boxes (the annotation's, else mask extent, else keypoint extent)"
+        boxes = "a detector's boxes" if self.detected else truth
+        matched = "" if self.detected else self.matched
+        return self.protocol.format(boxes=boxes, padding=self.config.box_padding, matched=matched)
+
     def prepare(self, labels: Labels) -> Labels:
         """The keypoints of the task's vocabulary."""
         assert labels.keypoints is not None
         return replace(labels, keypoints=map_keypoints(labels.keypoints, self.channels))
 
     def people(self, labels: Labels) -> list[int]:
-        """People with at least one labelled keypoint."""
+        """People with at least one labelled keypoint, no crowds; or the detections of the picture."""
+        if self.detected:
+            return list(range(len(detections_of(labels))))
         assert labels.keypoints is not None
-        return [int(person) for person in np.flatnonzero((labels.keypoints[..., 3] > 0).any(1))]
+        labelled = np.flatnonzero((labels.keypoints[..., 3] > 0).any(1))
+        return [int(person) for person in labelled if not annotation_of(labels, int(person)).get("iscrowd")]
 
     def view(self, labels: Labels, person: int, size: tuple[int, int]) -> View:
         """The person's box with padding, at the aspect of `size`; the whole image for nobody (-1)."""
         if person < 0:
             return super().view(labels, person, size)
-        return View.around(person_box(labels, person), self.config.box_padding, size)
+        box = corners(detections_of(labels)[person].box) if self.detected else person_box(labels, person)
+        return View.around(box, self.config.box_padding, size)
+
+    def training_view(
+        self,
+        labels: Labels,
+        person: int,
+        size: tuple[int, int],
+        config: AugmentConfig,
+        rng: np.random.Generator,
+    ) -> View:
+        """With probability `config.half_body` the box of the upper or the lower body's labelled points."""
+        chosen, upper = rng.random(2)
+        half = self._half(labels, person, upper < UPPER_PREFERRED) if chosen < config.half_body else None
+        if half is None:
+            return self.view(labels, person, size)
+        return View.around(np.concatenate([half.min(0), half.max(0)]), HALF_BODY_PADDING, size)
+
+    def _half(self, labels: Labels, person: int, upper: np.bool_) -> Float64[np.ndarray, "n 2"] | None:
+        """Labelled points (x, y) of one half of the body; None for a person with too few of them."""
+        assert labels.keypoints is not None
+        points = labels.keypoints[person] if person >= 0 else np.zeros((self.channels, 4), np.float32)
+        labelled = points[:, 3] > 0
+        if labelled.sum() < HALF_BODY_POINTS:
+            return None
+        order = ("upper_body", "lower_body") if upper else ("lower_body", "upper_body")
+        for name in order:
+            members = np.array(self.vocabulary.groups[name])
+            kept = members[labelled[members]]
+            if len(kept) >= SMALLEST_HALF[name]:
+                return points[kept, :2].astype(np.float64)
+        return None
 
     def target(self, crop: Labels, person: int, size: tuple[int, int]) -> Target:
         """Heat maps, points in heat-map pixels, and weights (1 for labelled points inside the crop)."""
@@ -81,9 +142,15 @@ class PoseTask(Task):
         }
 
     def loss(self, output_BChw: Float32[Tensor, "B K h w"], target: Target) -> Float32[Tensor, ""]:
-        """Mean over all keypoints and pixels of the squared error, unlabelled keypoints with weight 0."""
+        """Mean over all keypoints (or the hardest of each image) and pixels of the squared error, unlabelled
+        keypoints with weight 0.
+        """
         squared = (output_BChw - target["heatmaps"]) ** 2
-        return (squared * target["weights"][:, :, None, None]).mean()
+        losses_BK = squared.mean((2, 3)) * target["weights"]
+        hard = self.config.hard_keypoints
+        if hard is not None and hard < losses_BK.shape[1]:
+            losses_BK = losses_BK.topk(hard, dim=1).values
+        return losses_BK.mean()
 
     def decode(
         self, output_Chw: Float32[Tensor, "K h w"], view: View, source: tuple[int, int]
@@ -110,85 +177,33 @@ class PoseTask(Task):
         return torch.zeros(self.channels)
 
     def evaluator(self) -> Evaluator:
-        return PoseEvaluator(self.vocabulary.sigmas)
+        return PoseEvaluator(self.vocabulary, self.config.box_padding, self.detected)
 
     def truth(self, labels: Labels, person: int) -> Float64[np.ndarray, "K 3"]:
+        """With detected boxes: of the person whose box overlaps this one most, nothing when none does."""
         assert labels.keypoints is not None
-        return np.asarray(labels.keypoints[person][:, [0, 1, 3]], dtype=np.float64)
+        owner = self._owner(labels, person)
+        if owner < 0:
+            return np.zeros((self.channels, 3))
+        return np.asarray(labels.keypoints[owner][:, [0, 1, 3]], dtype=np.float64)
 
     def draw(
         self, labels: Labels, person: int, prediction: Float64[np.ndarray, "K 3"]
     ) -> UInt8[np.ndarray, "height width 3"]:
         """The skeleton over the picture; only the points the truth has, so that pictures compare."""
-        assert labels.keypoints is not None and labels.rgb is not None
+        assert labels.rgb is not None
         shown = np.zeros((1, len(prediction), 4), np.float32)
         shown[0, :, :2] = prediction[:, :2]
-        shown[0, :, 3] = 2 * (labels.keypoints[person][:, 3] > 0)
+        known = prediction[:, 2] > SURE if self.detected else self.truth(labels, person)[:, 2] > 0
+        shown[0, :, 3] = 2 * known
         return draw_keypoints(labels.rgb, shown)
 
-
-def person_mask(labels: Labels, person: int) -> Bool[np.ndarray, "height width"] | None:
-    """The person's pixels: by instance id (index + 1), by alpha when alone, else unknown."""
-    if labels.instance is not None:
-        return np.asarray(labels.instance == person + 1)
-    if labels.alpha is not None and labels.keypoints is not None and len(labels.keypoints) == 1:
-        return np.asarray(labels.alpha >= HALF_COVERED)
-    return None
-
-
-def person_box(labels: Labels, person: int) -> Float64[np.ndarray, "4"]:
-    """x0, y0, x1, y1 (first and last pixel): extent of the person's mask, else of the labelled keypoints."""
-    mask = person_mask(labels, person)
-    if mask is not None and mask.any():
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
-    assert labels.keypoints is not None
-    points = labels.keypoints[person]
-    labelled = points[points[:, 3] > 0, :2].astype(np.float64)
-    return np.concatenate([labelled.min(0), labelled.max(0)])
-
-
-class PoseEvaluator:
-    """Truth and guesses of all people."""
-
-    def __init__(self, sigmas: Float64[np.ndarray, " K"]) -> None:
-        self.sigmas = sigmas
-        self.truth: list[PosedPerson] = []
-        self.guesses: list[PoseGuess] = []
-        self.errors: list[Float64[np.ndarray, " labelled"]] = []
-        self.relative: list[Float64[np.ndarray, " labelled"]] = []
-        self.images: dict[str, int] = {}
-
-    def add(
-        self, key: str, labels: Labels, person: int, prediction: Float64[np.ndarray, "K 3"]
-    ) -> dict[str, float]:
+    def _owner(self, labels: Labels, person: int) -> int:
+        """The index of the person a case is about; -1: nobody."""
+        if not self.detected:
+            return person
         assert labels.keypoints is not None
-        image = self.images.setdefault(key, len(self.images) + 1)
-        truth = _posed(labels, person, image)
-        confidence = prediction[:, 2]
-        sure = confidence[confidence > SURE]
-        self.truth.append(truth)
-        self.guesses.append(PoseGuess(image, prediction, float(sure.mean() if len(sure) else 0.0)))
-        errors = pixel_errors(truth.keypoints, prediction)
-        self.errors.append(errors)
-        self.relative.append(errors / max(truth.box[2:]))
-        return {"pck10": float((self.relative[-1] < 0.1).mean()), "error_px": float(errors.mean())}
-
-    def compute(self) -> dict[str, float]:
-        """pck10, error_px, then COCO's ten."""
-        if not self.truth:
-            return {}
-        errors, relative = np.concatenate(self.errors), np.concatenate(self.relative)
-        scores = coco_scores(self.truth, self.guesses, self.sigmas)
-        return {"pck10": float((relative < 0.1).mean()), "error_px": float(errors.mean()), **scores}
-
-
-def _posed(labels: Labels, person: int, image: int) -> PosedPerson:
-    assert labels.keypoints is not None
-    x0, y0, x1, y1 = (float(value) for value in person_box(labels, person))
-    mask = person_mask(labels, person)
-    width, height = x1 - x0 + 1, y1 - y0 + 1
-    known = mask is not None and mask.any()
-    area = float(mask.sum()) if known and mask is not None else BOX_AREA_SHARE * width * height
-    keypoints = labels.keypoints[person][:, [0, 1, 3]].astype(np.float64)
-    return PosedPerson(image, keypoints, (x0, y0, width, height), area)
+        box = corners(detections_of(labels)[person].box)
+        known = [index for index in range(len(labels.keypoints)) if has_box(labels, index)]
+        overlaps = [overlap(box, person_box(labels, index)) for index in known]
+        return known[int(np.argmax(overlaps))] if overlaps and max(overlaps) > 0 else -1
