@@ -145,6 +145,15 @@ def test_a_killed_run_resumes_to_the_same_bits(photos: Path, whole: PretrainResu
         assert (out / name).read_bytes() == (whole.encoder.parent / name).read_bytes()
 
 
+def test_settings_of_execution_may_change_on_resume(
+    photos: Path, whole: PretrainResult, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    cut(photos, out)
+    pretrain(config(checkpoint_activations=True, accumulate=2, keep_every=2, workers=1), photos, out)
+    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-6, rel=0)
+
+
 def torchrun(photos: Path, out: Path, settings: Path) -> None:
     """Two gloo ranks in their own processes."""
     settings.write_text(yaml.safe_dump({"pretrain": SETTINGS}))
@@ -159,7 +168,10 @@ def torchrun(photos: Path, out: Path, settings: Path) -> None:
 
 
 def close(out: Path, whole: PretrainResult) -> None:
-    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-5)
+    """Losses within 1e-6. AdamW turns rounding into steps where a gradient is next to nothing: weights differ
+    more (held to 1e-6, with the exception, in test_train_ranks.py).
+    """
+    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-6, rel=0)
     ours, theirs = (load_encoder(path).state_dict() for path in (out / "encoder.safetensors", whole.encoder))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-4, rtol=0, msg=name)
