@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from train.engine.archive import read_archive
-from train.engine.checkpoint import load_encoder
+from train.engine.checkpoint import load_encoder, load_mae
 from train.finetune import Description, FinetuneConfig, load_task_model
 from train.models.mae import MAEConfig
 from train.models.vit import SIZES, ViTConfig
@@ -33,7 +33,7 @@ from train.official import (
     with_padding,
 )
 from train.tasks import TaskConfig
-from train.weights import export_weights, import_weights, load_mae
+from train.weights import export_weights, import_weights
 
 TARGETS = {"pose": TaskConfig(keypoints=308), "parts": TaskConfig(classes=28)}
 

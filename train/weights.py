@@ -18,9 +18,9 @@ from torch import Tensor
 from shards.errors import UsageError, VitruvianError
 from shards.files import flush, sha256_file
 from train.engine.archive import read_archive
-from train.engine.checkpoint import load_weights, read_weights, save_weights
+from train.engine.checkpoint import read_weights, save_weights
 from train.finetune import Description
-from train.models.mae import MAE, MAEConfig
+from train.models.mae import MAEConfig
 from train.models.vit import ViTConfig
 from train.official import (
     Architecture,
@@ -113,7 +113,7 @@ def import_weights(
     path: Path, out: Path, patch_padding: int | None = None, *, decoder: bool = False, replace: bool = False
 ) -> Architecture:
     """Write the official checkpoint `path` as our file `out`: an encoder or a task model; with `decoder`, the
-    whole masked autoencoder of a pretraining file (`load_mae`).
+    whole masked autoencoder of a pretraining file (`train.engine.checkpoint.load_mae`).
 
     Raises UsageError for an `out` that exists (unless `replace`) or has another suffix, VitruvianError for a
     file that does not fit.
@@ -160,16 +160,6 @@ def export_weights(path: Path, out: Path, *, replace: bool = False) -> Architect
     else:
         _save_pickle(out, {"state_dict": tensors, "meta": {CARRIED: carried}})
     return weights.architecture
-
-
-def load_mae(path: Path) -> MAE:
-    """The masked autoencoder of a file that `import_weights(..., decoder=True)` wrote, on the CPU."""
-    weights = read(path)
-    if not isinstance(weights.architecture, MAEConfig):
-        raise VitruvianError(f"{path}: a {kind_of(weights.architecture)} file has no MAE decoder")
-    model = MAE(weights.architecture)
-    load_weights(model, weights.tensors, str(path))
-    return model
 
 
 def inspect_weights(path: Path, patch_padding: int | None = None) -> dict[str, Any]:
