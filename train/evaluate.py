@@ -139,13 +139,7 @@ def evaluate(
     tested = data if isinstance(data, EvaluationSet) else open_evaluation_set(data, found.task)
     protocol = check_protocol(config.protocol, tested.provenance)
     people = held_out(found.trained, tested, config)
-    identity = {
-        "task": task_name,
-        "evaluate": config.model_dump(mode="json"),
-        **found.digests,
-        "data": tested.digest,
-        "boxes": None if boxes is None else sha256_file(boxes),
-    }
+    identity = _identity(found, tested, config, boxes)
     with open_world() as world:
         run = open_run(out, identity, world, replace=replace)
         if run.result is not None:
@@ -193,6 +187,19 @@ def held_out(trained: Sequence[str] | None, tested: EvaluationSet, config: Evalu
         )
     disjoint = not shared if known and tested.identities else None
     return {"tested": list(tested.identities), "trained": len(known), "disjoint": disjoint}
+
+
+def _identity(
+    checkpoint: Checkpoint, tested: EvaluationSet, config: EvaluateConfig, boxes: Path | None
+) -> dict[str, Any]:
+    """What makes two evaluations the same one."""
+    return {
+        "task": checkpoint.task.name,
+        "evaluate": config.model_dump(mode="json"),
+        **checkpoint.digests,
+        "data": tested.digest,
+        "boxes": None if boxes is None else sha256_file(boxes),
+    }
 
 
 def _circumstances(
