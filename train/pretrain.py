@@ -260,14 +260,7 @@ def _source(config: PretrainConfig, photos: Photos) -> ShardSource:
 
 def print_progress(progress: Progress) -> None:
     """One line on stderr, for launchers without a terminal."""
-    mfu = "" if progress.mfu is None else f"  MFU {progress.mfu:.1%}"
-    print(
-        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  "
-        f"{progress.images_per_second:.1f} images/s  waiting {progress.data_wait:.0%}{mfu}  "
-        f"{progress.memory_gib:.1f} GiB",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"step {progress.step}/{progress.steps}  {progress.summary}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

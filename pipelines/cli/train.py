@@ -226,8 +226,9 @@ def _progress(verb: str, steps: int, shown: bool) -> Iterator[Callable[[Any], No
     with _bar(verb, shown) as (bar, row):
 
         def report(progress: Any) -> None:
-            text = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
-            bar.update(row, completed=progress.step, total=steps, description=text)
+            if bar.tasks[0].total is None:  # steps of an earlier run tell nothing about this one's speed
+                bar.reset(row, completed=progress.step, total=steps)
+            bar.update(row, completed=progress.step, description=progress.summary)
 
         yield report
 
@@ -245,5 +246,6 @@ def _bar(verb: str, shown: bool) -> Iterator[tuple[Any, Any]]:
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not shown, speed_estimate_period=600) as bar:
         yield bar, bar.add_task("", total=None)

@@ -35,7 +35,16 @@ from train.engine.optim import (
 )
 from train.engine.resume import Checkpoints
 from train.engine.run import open_run
-from train.engine.telemetry import Log, Meter, Pace, Progress, TensorBoard, peak_flops, read_log
+from train.engine.telemetry import (
+    Log,
+    Meter,
+    Pace,
+    Progress,
+    TensorBoard,
+    peak_flops,
+    peak_memory,
+    read_log,
+)
 from train.models.initial import assign, initialise
 from train.models.mae import MAE, MAEConfig
 from train.models.vit import ViT, ViTConfig
@@ -329,6 +338,19 @@ def test_the_meter_counts_since_its_last_reading(monkeypatch: pytest.MonkeyPatch
 
 def test_cpus_have_no_peak() -> None:
     assert peak_flops(torch.device("cpu")) is None
+
+
+def test_peak_memory_is_that_of_the_process() -> None:
+    before = peak_memory(torch.device("cpu"))
+    held = torch.ones(64 << 20)  # 0.25 GiB
+    assert peak_memory(torch.device("cpu")) >= before
+    assert 0.3 < peak_memory(torch.device("cpu")) < 200
+    assert held.sum() > 0
+
+
+def test_a_progress_sums_itself_up_for_a_terminal() -> None:
+    progress = Progress(3, 9, 0.54321, 1e-3, 1.0, 10.04, 0.1, 0.412, memory_gib=5.25)
+    assert progress.summary == "loss 0.5432  10.0 images/s  waiting 10%  MFU 41.2%  5.2 GiB"
 
 
 def test_tensorboard_events_are_written_and_passed_on(tmp_path: Path) -> None:

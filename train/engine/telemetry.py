@@ -39,6 +39,15 @@ class Progress:
     memory_gib: float = 0.0
     """Peak memory of the main rank so far, GiB: of its GPU, else of its process."""
 
+    @property
+    def summary(self) -> str:
+        """For one line of a terminal."""
+        mfu = "" if self.mfu is None else f"  MFU {self.mfu:.1%}"
+        return (
+            f"loss {self.loss:.4f}  {self.images_per_second:.1f} images/s  waiting {self.data_wait:.0%}{mfu}"
+            f"  {self.memory_gib:.1f} GiB"
+        )
+
 
 Report = Callable[[Progress], None]
 
