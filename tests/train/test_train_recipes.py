@@ -56,3 +56,35 @@ def test_the_stated_cost_follows_from_the_stated_rate(path: Path) -> None:
     minutes = float(stated(path, r"checkpoint_every: \d+ +# (\d+) minutes")[1])
     step = config.batch / (rate * int(ranks))
     assert minutes == pytest.approx(config.checkpoint_every * step / 60, abs=1)
+
+
+def test_the_page_states_what_the_arithmetic_gives() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text()
+    costs = re.findall(
+        r"^\| (\S+b) \| (\d+e6) \| ([\d.]+), .* \| ([\d,]+) \| ([\d.| ]+) \|$", text, re.MULTILINE
+    )
+    assert len(costs) >= 6
+    for size, images, rate, hours, days in costs:
+        config = PretrainConfig.model_validate({"size": size, "steps": 73243})
+        found = plan(config, images=int(float(images)), rate=float(rate))
+        assert float(hours.replace(",", "")) == pytest.approx(found.gpu_hours, abs=1), size
+        stated_days = [float(cell) for cell in days.split(" | ")]
+        assert stated_days == pytest.approx([fleet.days for fleet in found.fleets], abs=0.051), size
+    memory = re.findall(
+        r"^\| (\S+b) \| ([\d.]+) GiB \| ([\d.]+) GiB \| ([\d.]+) \| (.*) \| ([\d.]+) GiB", text, re.MULTILINE
+    )
+    assert len(memory) == 4
+    for size, state, kept, recomputed, fits, saved in memory:
+        config = PretrainConfig.model_validate({"size": size, "steps": 73243})
+        found = plan(config)
+        assert [float(state), float(saved)] == pytest.approx(
+            [found.state_gib, found.checkpoint_gib], abs=0.051
+        )
+        assert float(kept) == pytest.approx(found.activations_gib, abs=0.0051)
+        assert float(recomputed) == pytest.approx(found.activations_checkpointed_gib, abs=0.0051)
+        counts = [
+            largest_micro_batch(config, device, found.state_gib / ranks, False)
+            for ranks in (1, 64)
+            for device in ("H100", "H200")
+        ]
+        assert list(map(int, re.findall(r"\d+", fits))) == counts, size
