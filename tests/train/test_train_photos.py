@@ -3,6 +3,7 @@
 import http.server
 import io
 import json
+import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from shards.sample import Sample, content_key
 from shards.storage import Store
 from shards.writer import ShardWriter
 from train.data.dataset import Batch, ShardSource, ahead
+from train.data.lending import Borrowed, Free, Slots
 from train.data.photo import MaskedPhoto
 from train.data.photos import READ_AHEAD, Photos
 from train.pretrain import PretrainConfig, fixed_examples, pretrain
@@ -274,6 +276,7 @@ def test_a_range_that_fails_is_named_at_its_own_turn(far: str, photos: Path, wor
     assert [batch["key"][0] for batch in islice(batches, 3)] == keys[:3]
     with pytest.raises(ShardError, match=f"sample '{keys[3]}'.*part-{shard}.*cannot be read.*503"):
         next(batches)
+    assert not multiprocessing.active_children()
 
 
 def test_ahead_keeps_order_and_holds_no_more_than_it_says() -> None:
@@ -292,6 +295,47 @@ def test_ahead_keeps_order_and_holds_no_more_than_it_says() -> None:
     assert next(stream) == (0, 0)
     stream.close()  # type: ignore[attr-defined]  # ends its threads
     assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+def test_lent_batches_stay_what_they_were_while_anything_of_them_is_held(photos: Path) -> None:
+    """A slow reader that keeps every third batch, a view of every fifth, and drops the rest."""
+    steps = 60
+    expected = list(source(Photos.open(photos), 2).batches(0, steps, rank=0, world=1))
+    held: list[tuple[int, Batch]] = []
+    views: list[tuple[int, torch.Tensor]] = []
+    places = set()
+    for number, batch in enumerate(
+        source(Photos.open(photos), 2, workers=2).batches(0, steps, rank=0, world=1)
+    ):
+        assert equal(batch, expected[number])
+        places.add(batch["image"].data_ptr())
+        if number % 3 == 0:
+            held.append((number, batch))
+        elif number % 5 == 0:
+            views.append((number, batch["noise"].view(-1)[1:].detach()))
+    assert len(places) < steps * 3 // 4  # memory is used again
+    assert all(equal(batch, expected[number]) for number, batch in held)
+    for number, view in views:
+        assert torch.equal(view, expected[number]["noise"].view(-1)[1:])
+
+
+def test_a_slot_goes_back_when_its_last_holder_is_gone() -> None:
+    free = Free()
+    slots, borrowed = Slots(free), Borrowed(free)
+    rows = [{"x": torch.full((3,), value), "y": torch.ones(2)} for value in (1, 2)]
+    number, new = slots.stack(iter(rows), 2)
+    batch = borrowed.batch(number, new)
+    assert (number, batch["x"].tolist()) == (0, [[1] * 3, [2] * 3])
+    view = batch["x"][1]
+    del batch
+    assert slots.stack(rows, 2)[0] == 1  # the view holds the first
+    del view
+    number, new = slots.stack(rows[::-1], 2)
+    assert (number, new) == (0, None)
+    assert borrowed.batch(number, new)["x"].tolist() == [[2] * 3, [1] * 3]
+    del new
+    with pytest.raises(RuntimeError, match="size"):
+        slots.stack([{"x": torch.ones(4), "y": torch.ones(2)}], 2)
 
 
 def wide(folder: Path, names: int, rows: int) -> Dataset:

@@ -9,17 +9,18 @@ loader process may fetch the samples it will need next while it makes examples o
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice, starmap
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from shards.reader import Dataset
 from shards.sample import Sample
+from train.data.lending import Borrowed, Free, Slots, stack
 from train.data.order import Mixture, Order, Place, SampleOrder
 from train.engine.stop import outlive_sigterm
 
@@ -30,6 +31,8 @@ Batch = dict[str, Any]
 T = TypeVar("T")
 U = TypeVar("U")
 Maker = Callable[[Sample, np.random.Generator], Example]
+_Message = tuple[list[str], int, int, Example | None]
+"""Keys, number of the loader process, slot, and the slot's tensors if it is new."""
 
 
 @runtime_checkable
@@ -138,15 +141,23 @@ class ShardSource:
 
     def batches(self, start: int, stop: int, *, rank: int, world: int) -> Iterator[Batch]:
         steps = (start, stop, self.batch, self.accumulate, rank, world)
+        free = [Free() for _ in range(self.workers)]
         loader = DataLoader(
-            _Stream(self.examples, steps, self.read_ahead),
+            _Stream(self.examples, steps, self.read_ahead, free),
             batch_size=None,
             num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
             worker_init_fn=outlive_sigterm,
+            pin_memory=torch.cuda.is_available() and not self.workers,
         )
-        yield from loader
+        borrowed = [Borrowed(slots) for slots in free]
+        try:
+            for keys, worker, slot, tensors in loader:
+                lent = borrowed[worker].batch(slot, tensors) if borrowed else tensors
+                yield {**lent, "key": keys}
+        except Exception as error:
+            # Its traceback would keep the loader's processes until Python looks for cycles, too late to end
+            # them in order; theirs stands in the message.
+            raise error.with_traceback(None) from None
 
 
 def step_positions(
@@ -162,14 +173,6 @@ def step_positions(
         for part in range(accumulate):
             first = step * batch + (rank * accumulate + part) * share
             yield list(range(first, first + share))
-
-
-def collate(items: Sequence[tuple[str, Example]]) -> Batch:
-    """Stack each tensor of the examples along a new first axis; in a loader process, straight into memory
-    shared with its parent.
-    """
-    batch: Batch = {name: default_collate([example[name] for _, example in items]) for name in items[0][1]}
-    return {**batch, "key": [key for key, _ in items]}
 
 
 def ahead(fetch: Callable[[T], U], places: Iterable[T], depth: int) -> Iterator[tuple[T, U]]:
@@ -192,22 +195,45 @@ def ahead(fetch: Callable[[T], U], places: Iterable[T], depth: int) -> Iterator[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Stream(IterableDataset[list[tuple[str, Example]]]):
+class _Stream(IterableDataset[_Message]):
     """The micro-batches of `step_positions(*steps)`; each of n loader processes makes every n-th of them."""
 
-    def __init__(self, examples: Examples, steps: tuple[int, ...], depth: int) -> None:
-        self.examples, self.steps, self.depth = examples, steps, depth
+    def __init__(
+        self,
+        examples: Examples,
+        steps: tuple[int, int, int, int, int, int],
+        depth: int,
+        free: list[Free],
+    ) -> None:
+        self.examples, self.steps, self.depth, self.free = examples, steps, depth, free
 
-    def __iter__(self) -> Iterator[list[tuple[str, Example]]]:
+    def __iter__(self) -> Iterator[_Message]:
+        worker = get_worker_info()
+        slots = Slots(self.free[worker.id]) if worker else None
+        made = self._made()
+        for positions in self._lists():
+            keys: list[str] = []
+            examples = _noting(keys, islice(made, len(positions)))
+            rows = len(positions)
+            slot, tensors = slots.stack(examples, rows) if slots else (0, stack(examples, rows))
+            yield keys, worker.id if worker else 0, slot, tensors
+
+    def _lists(self) -> Iterator[list[int]]:
+        """The positions of each micro-batch of this process."""
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        lists = islice(step_positions(*self.steps), first, None, stride)
+        return islice(step_positions(*self.steps), first, None, stride)
+
+    def _made(self) -> Iterator[tuple[str, Example]]:
+        positions = chain.from_iterable(self._lists())
         if not self.depth:
-            yield from ([self.examples[position] for position in positions] for positions in lists)
-            return
-        _, _, batch, accumulate, _, world = self.steps
-        places = (self.examples.locate(position) for positions in lists for position in positions)
-        fetched = ahead(self.examples.fetch, places, self.depth)
-        made = (self.examples.example(*found) for found in fetched)
-        while items := list(islice(made, batch // (accumulate * world))):
-            yield items
+            return map(self.examples.__getitem__, positions)
+        fetched = ahead(self.examples.fetch, map(self.examples.locate, positions), self.depth)
+        return starmap(self.examples.example, fetched)
+
+
+def _noting(keys: list[str], items: Iterable[tuple[str, Example]]) -> Iterator[Example]:
+    """The examples; their keys go into `keys`."""
+    for key, example in items:
+        keys.append(key)
+        yield example

@@ -5,6 +5,7 @@ picks the mask.
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -84,7 +85,7 @@ class MaskedPhoto:
             sample, lambda size: crop_box(size, self.image_size, self.scale, rng), self.image_size
         )
         if rng.random() < 0.5:
-            picture = picture[:, ::-1]  # before the copy that `to_tensor` makes anyway
+            picture = np.asarray(cv2.flip(picture, 1))
         image = resize(to_tensor(picture), self.image_size)
         # A permutation, not random floats: no ties, so every device hides the same patches.
         noise = torch.from_numpy(rng.permutation(self.patches).astype(np.int32))
@@ -129,8 +130,10 @@ def central_view(
 
 
 def to_tensor(picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
-    """Channels first, without changing the memory's order (the fast resize wants channels last)."""
-    return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
+    """Channels first, without changing the memory's order (the fast resize wants channels last). Copies only
+    what is not writable or not in one piece.
+    """
+    return torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)
 
 
 def resize(image: UInt8[Tensor, "3 _ _"], size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
