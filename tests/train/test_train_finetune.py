@@ -95,6 +95,22 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert resumed.model.read_bytes() == whole.read_bytes()
 
 
+def test_recomputing_activations_changes_no_bit(training_people: Path, encoder: Path, tmp_path: Path) -> None:
+    weights = [
+        read_weights(
+            finetune(
+                "normal",
+                settings(checkpoint_activations=flag),
+                training_people,
+                encoder,
+                tmp_path / str(flag),
+            ).model
+        )[0]
+        for flag in (False, True)
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 @pytest.mark.parametrize("task", ["parts", "pose"])
 def test_a_killed_run_that_drops_and_replaces_backgrounds_resumes_to_the_same_weights(
     task: str, training_people: Path, encoder: Path, tmp_path: Path
