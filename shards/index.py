@@ -82,6 +82,21 @@ def read_table(content: bytes, where: str) -> pa.Table:
         raise ShardError(f"{where}: damaged parquet: {error}") from error
 
 
+def read_locations(content: bytes, where: str) -> pa.Table:
+    """Only what random access needs of a sidecar's bytes: key, and name, offset and size of each member.
+
+    A third of the memory of the whole rows, of which hashes and metadata are most. Raises ShardError as
+    `read_table` does.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        paths = [file.schema.column(number).path for number in range(len(file.schema))]
+        wanted = [path for path in paths if path == KEY or path.startswith(f"{MEMBERS}.")]
+        return file.read([path for path in wanted if not path.endswith(".sha256")])
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError(f"{where}: damaged parquet: {error}") from error
+
+
 def index_tar(url: Path | str, options: Mapping[str, Any] | None = None) -> pa.Table:
     """The index of an uncompressed tar, ours or foreign, by reading it once.
 

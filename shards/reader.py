@@ -1,7 +1,10 @@
 """Reading: a dataset by position or key, wherever fsspec reaches, and any tar as a stream."""
 
 import bisect
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -12,27 +15,28 @@ import pyarrow.compute as pc
 
 from shards.errors import ShardError, UsageError
 from shards.files import MANIFEST_NAME
-from shards.index import KEY, MEMBERS, iterate_samples, open_tar, read_table
+from shards.index import KEY, MEMBERS, iterate_samples, open_tar, read_locations, read_table
 from shards.manifest import Manifest, ShardRecord, read_manifest
 from shards.sample import Sample
 from shards.storage import Store
 
 GAP = 1 << 16  # bytes: ranges closer than this are fetched as one request
-CACHED_INDEXES = 1024  # shards whose index rows stay in memory
+CACHED_BYTES = 128 << 20  # of index rows that stay in memory: about 130 shards of 10,000 photos
 
 
 class Dataset:
     """The samples of a manifest: shards in name order, samples in tar order; position 0..len-1 is global.
 
-    Opening reads only the manifest; a shard's index is read when one of its samples is asked for. May be
-    pickled and used in forked workers. Also opens datasets whose shards are tables: then `len` and `table`
+    Opening reads only the manifest; a shard's index is read when one of its samples is asked for, and stays
+    while there is room (`CACHED_BYTES`). May be pickled, used in forked workers and read by several threads.
+    Also opens datasets whose shards are tables: then `len` and `table`
     work, samples do not.
     """
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store, self.manifest = store, manifest
         self._starts = [0, *accumulate(shard.samples for shard in manifest.shards)]
-        self._indexes: dict[int, pa.Table] = {}
+        self._locations = _Cache(lambda number: self._read_index(number, read_locations))
 
     @classmethod
     def open(cls, url: Path | str, options: Mapping[str, Any] | None = None) -> "Dataset":
@@ -58,7 +62,7 @@ class Dataset:
     def __iter__(self) -> Iterator[Sample]:
         """Every sample in order, reading each shard from front to back."""
         for number, shard in enumerate(self.manifest.shards):
-            index, where = self._index(number), self.store.at(_tar(shard))
+            index, where = self._locations(number), self.store.at(_tar(shard))
             with self.store.open(_tar(shard)) as stream:
                 for key, members in zip(index[KEY], index[MEMBERS], strict=True):
                     yield _fetch(key.as_py(), members.as_py(), _stream_reader(stream, where))
@@ -66,14 +70,21 @@ class Dataset:
     def read(self, position: int, members: Sequence[str] | None = None) -> Sample:
         """The sample at `position` with only the named members (all when None); no other byte is fetched.
 
-        Raises IndexError beyond the end, UsageError when the sample lacks a member.
+        Raises IndexError beyond the end, UsageError when the sample lacks a member, ShardError, naming the
+        key, when its bytes cannot be had.
         """
         number, row = self._locate(position)
-        index, tar = self._index(number), _tar(self.manifest.shards[number])
+        index, tar = self._locations(number), _tar(self.manifest.shards[number])
         key, ranges = index[KEY][row].as_py(), index[MEMBERS][row].as_py()
         if members is not None:
             ranges = _choose(key, ranges, members)
-        return _fetch(key, ranges, lambda start, stop: self.store.read_range(tar, start, stop))
+        try:
+            return _fetch(key, ranges, lambda start, stop: self.store.read_range(tar, start, stop))
+        except ShardError as error:
+            raise ShardError(f"sample {key!r}: {error}") from error
+        except Exception as error:  # each kind of store has its own; not all of them survive pickling
+            reason = f"{type(error).__name__}: {error}"
+            raise ShardError(f"sample {key!r}: {self.store.at(tar)}: cannot be read: {reason}") from error
 
     def get(self, key: str) -> Sample:
         """The sample with this key. Raises KeyError."""
@@ -90,7 +101,7 @@ class Dataset:
     def keys(self) -> Iterator[str]:
         """Every key, in order of position."""
         for number in range(len(self.manifest.shards)):
-            yield from self._index(number)[KEY].to_pylist()
+            yield from self._locations(number)[KEY].to_pylist()
 
     def table(self) -> pa.Table:
         """The index rows of all shards (or the rows of all tables) in order; a column a shard lacks is null
@@ -98,7 +109,7 @@ class Dataset:
         """
         if not self.manifest.shards:
             return pa.table({})
-        tables = [self._index(number) for number in range(len(self.manifest.shards))]
+        tables = [self._read_index(number, read_table) for number in range(len(self.manifest.shards))]
         return pa.concat_tables(tables, promote_options="permissive")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +120,9 @@ class Dataset:
 
     @cached_property
     def _sorted_keys(self) -> tuple[pa.Array, pa.Array]:
-        keys = pa.chunked_array([self._index(i)[KEY] for i in range(len(self.manifest.shards))], pa.string())
+        keys = pa.chunked_array(
+            [self._locations(i)[KEY] for i in range(len(self.manifest.shards))], pa.string()
+        )
         order = pc.sort_indices(keys)
         return pa.chunked_array([keys.take(order)]).combine_chunks(), order
 
@@ -120,17 +133,11 @@ class Dataset:
         number = bisect.bisect_right(self._starts, wanted) - 1
         return number, wanted - self._starts[number]
 
-    def _index(self, number: int) -> pa.Table:
-        if number not in self._indexes:
-            if len(self._indexes) >= CACHED_INDEXES:
-                self._indexes.pop(next(iter(self._indexes)))
-            self._indexes[number] = self._read_index(self.manifest.shards[number])
-        return self._indexes[number]
-
-    def _read_index(self, shard: ShardRecord) -> pa.Table:
+    def _read_index(self, number: int, parse: Callable[[bytes, str], pa.Table]) -> pa.Table:
+        shard = self.manifest.shards[number]
         name = f"{shard.name}.parquet"
         try:
-            table = read_table(self.store.read(name), self.store.at(name))
+            table = parse(self.store.read(name), self.store.at(name))
         except FileNotFoundError:
             raise ShardError(
                 f"{self.store.at(name)}: missing, though the manifest lists it; run `vitruvian shards verify`"
@@ -141,6 +148,45 @@ class Dataset:
                 "stale sidecar; run `vitruvian shards verify`"
             )
         return table.combine_chunks()
+
+
+class _Cache:
+    """Tables by number, the least recently used of them dropped beyond `CACHED_BYTES`; each is read once,
+    however many threads ask for it at the same time.
+    """
+
+    def __init__(self, read: Callable[[int], pa.Table]) -> None:
+        self._read, self._lock, self._bytes = read, threading.Lock(), 0
+        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+        self._coming: dict[int, Future[pa.Table]] = {}
+
+    def __call__(self, number: int) -> pa.Table:
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+            found, mine = self._coming.get(number), number not in self._coming
+            if found is None:
+                found = self._coming[number] = Future()
+        if mine:
+            self._fetch(number, found)
+        return found.result()
+
+    def _fetch(self, number: int, coming: "Future[pa.Table]") -> None:
+        try:
+            table = self._read(number)
+        except BaseException as error:
+            with self._lock:
+                del self._coming[number]
+            coming.set_exception(error)
+            return
+        with self._lock:
+            del self._coming[number]
+            self._kept[number] = table
+            self._bytes += table.nbytes
+            while self._bytes > CACHED_BYTES and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        coming.set_result(table)
 
 
 def read_tar(url: Path | str, options: Mapping[str, Any] | None = None) -> Iterator[Sample]:

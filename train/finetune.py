@@ -33,7 +33,7 @@ from train.data.backdrop import Backdrops
 from train.data.dataset import Batch, Example, ShardSource
 from train.data.labelled import LabelledExamples, LabelledSet, identities
 from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
-from train.engine.distributed import World, open_world, shard
+from train.engine.distributed import World, open_world, prepare_blocks, shard
 from train.engine.loop import LoopConfig, Objective, fit
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
@@ -42,7 +42,7 @@ from train.models.heads import PUBLISHED_HEADS, DeconvHead, HeadConfig, TaskMode
 from train.models.initial import initialise
 from train.models.vit import ViT, ViTConfig
 from train.pretrain import OPERATIONAL as PRETRAIN_OPERATIONAL
-from train.pretrain import leave, print_progress
+from train.pretrain import complain, leave, print_progress
 from train.tasks import Task, TaskConfig, make_task
 from train.tasks.base import Target
 
@@ -82,6 +82,12 @@ class FinetuneConfig(Config):
     log_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     keep_last: int = Field(default=2, gt=0)
+    keep_every: int | None = Field(default=None, gt=0)
+    """Of every so many steps, the first checkpoint stays for good."""
+    checkpoint_activations: bool = False
+    """Recompute each block's activations in backward: less memory, about a third more time."""
+    compile: bool = False
+    """Compile each transformer block: slower first step, faster others."""
 
     @model_validator(mode="after")
     def _check(self) -> "FinetuneConfig":
@@ -149,7 +155,9 @@ def finetune(
         began = time.perf_counter()
         model, baselines = build(task, config, labelled, encoder, world)
         description = Description(task_name, config, model.encoder.config)
-        shard(model, list(model.encoder.blocks), world)
+        blocks = list(model.encoder.blocks)
+        prepare_blocks(blocks, checkpoint_activations=config.checkpoint_activations, compile=config.compile)
+        shard(model, blocks, world)
         make = ExampleMaker(
             task, config.image_size, description.head.stride, config.augment, backdrops, sum(model.noise)
         )
@@ -328,7 +336,9 @@ def _check_batch(config: FinetuneConfig, world: World) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point under torchrun; returns the exit code (0 done, 1 failed, 2 usage)."""
+    """Entry point under torchrun; returns the exit code (0 done, 1 failed, 2 usage, 143
+    after SIGTERM).
+    """
     parser = argparse.ArgumentParser(prog="python -m train.finetune", description="Fine-tune a task model.")
     parser.add_argument("task", help="pose, parts, depth, normal, pointmap, albedo or alpha")
     parser.add_argument("--config", type=Path, required=True, help="YAML file")
@@ -344,8 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.task, config, given.data, given.encoder, given.out, print_progress, replace=given.replace
         )
     except VitruvianError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"{result.status}: {result.model}", file=sys.stderr, flush=True)
     return 0

@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 8 -m train.pretrain --config params.yaml --section pretrain --data D --out O
 
-`O` then holds encoder.safetensors (the weights, with the encoder's shape in its header), config.json (what
-was asked), log.jsonl (losses), reconstructions.png, run.json (what came of it) and checkpoints/. Killed, it
-goes on from its last checkpoint.
+`O` then holds encoder.safetensors (the weights, with the encoder's shape in its header), mae.safetensors (the
+same with the decoder), config.json (what was asked), log.jsonl (losses), reconstructions.png, run.json (what
+came of it) and checkpoints/. Killed, it goes on from its last checkpoint.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -27,21 +27,31 @@ from annotation.draw import tile
 from shards.config import Config, load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import write_atomic
-from shards.reader import Dataset
-from train.data.dataset import Batch, ShardExamples, ShardSource, sample_generator
-from train.data.order import Order
-from train.data.photo import MaskedPhoto, central_box, members_to_read, photo, resize, to_tensor
-from train.engine.checkpoint import full_state, save_encoder
-from train.engine.distributed import World, open_world, shard
-from train.engine.loop import LoopConfig, fit
+from train.data.dataset import Batch, ShardSource, sample_generator
+from train.data.photo import MaskedPhoto, central_view, photo
+from train.data.photos import Photos
+from train.engine.checkpoint import full_state, save_encoder, save_mae
+from train.engine.distributed import World, open_world, prepare_blocks, shard
+from train.engine.loop import LoopConfig, Watch, fit, unwatched
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
+from train.engine.stop import Stopped
 from train.engine.telemetry import Progress, Report, TensorBoard, read_log
 from train.models.initial import initialise
 from train.models.mae import MAE, MAEConfig, Prediction, reconstruct, training_flops
 
 # Settings that change how a run is carried out, not what comes of it: a run may be resumed with others.
-OPERATIONAL = {"accumulate", "workers", "log_every", "checkpoint_every", "keep_last"}
+OPERATIONAL = {
+    "accumulate",
+    "workers",
+    "read_ahead",
+    "log_every",
+    "checkpoint_every",
+    "keep_last",
+    "keep_every",
+    "checkpoint_activations",
+    "compile",
+}
 
 
 class PretrainConfig(Config):
@@ -61,15 +71,27 @@ class PretrainConfig(Config):
     clip_norm: float = Field(default=1.0, gt=0)
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Share of a photo's area that a random crop covers."""
+    weights: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    """Shares of several datasets, in the order of --data. Default: every photo comes equally often."""
+    shuffle_window: int | None = Field(default=None, gt=0)
+    """Shards whose samples are shuffled together; fewer read faster from far stores. Default: all."""
     seed: int = Field(default=0, ge=0)
     reconstructions: int = Field(default=8, ge=1)
     """Photos shown in reconstructions.png."""
     accumulate: int = Field(default=1, gt=0)
     workers: int = Field(default=0, ge=0)
     """Loader processes of each rank."""
+    read_ahead: int | None = Field(default=None, ge=0)
+    """Samples that each loader process fetches at once. Default: 16 from far stores, 0 on this machine."""
     log_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     keep_last: int = Field(default=2, gt=0)
+    keep_every: int | None = Field(default=None, gt=0)
+    """Of every so many steps, the first checkpoint stays for good."""
+    checkpoint_activations: bool = False
+    """Recompute each block's activations in backward: less memory, about a third more time."""
+    compile: bool = False
+    """Compile each transformer block: slower first step, faster others."""
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -117,22 +139,24 @@ class PretrainResult:
 
 def pretrain(
     config: PretrainConfig,
-    data: Path | str,
+    data: Path | str | Sequence[Path | str],
     out: Path,
     report: Report = lambda progress: None,
     *,
     replace: bool = False,
+    watch: Watch = unwatched,
 ) -> PretrainResult:
-    """Pretrain on the photos (or renders) of the dataset `data` into the folder `out`, on the ranks of the
-    environment.
+    """Pretrain on the photos (or renders) of the dataset `data`, or of several, into the folder `out`, on the
+    ranks of the environment.
 
     Does nothing when `out` holds this finished run; resumes it when unfinished. Raises UsageError when `out`
     holds something else (another run's folder is deleted when `replace`), VitruvianError for bad data or a
     diverged run.
     """
     with open_world() as world:
-        dataset = _open(data, config, world)
-        identity = {"pretrain": config.model_dump(mode="json", exclude=OPERATIONAL), "data": dataset.digest}
+        photos = Photos.open(data, config.weights)
+        _check_batch(config, world)
+        identity = {"pretrain": config.model_dump(mode="json", exclude=OPERATIONAL), "data": photos.identity}
         run = open_run(out, identity, world, replace=replace)
         encoder = out / "encoder.safetensors"
         if run.result is not None:
@@ -142,22 +166,23 @@ def pretrain(
         fit(
             model,
             objective,
-            _source(config, dataset),
+            _source(config, photos),
             config.loop,
             config.optim,
             world,
             out,
             report,
             flops_per_image=training_flops(config.mae),
+            watch=watch,
         )
-        sheet = picture_sheet(model, config, dataset, world.device)
+        sheet = picture_sheet(model, config, photos, world.device)
         weights = full_state(model)
         log = read_log(out)
         result = {
             "steps": config.steps,
             "loss": log[-1]["loss"] if log else None,
-            "samples": len(dataset),
-            "data": {"url": str(data), "digest": dataset.digest},
+            "samples": len(photos),
+            "data": photos.description,
             "parameters": sum(value.numel() for value in weights.values()),
             "run": {"seconds": time.perf_counter() - began, "ranks": world.size, "torch": torch.__version__},
         }
@@ -165,6 +190,7 @@ def pretrain(
             prefix = "encoder."
             own = {name.removeprefix(prefix): v for name, v in weights.items() if name.startswith(prefix)}
             save_encoder(encoder, own, config.mae.encoder)
+            save_mae(out / "mae.safetensors", weights, config.mae)
             write_atomic(out / "reconstructions.png", encode_rgb(sheet))
             run.finish(result)
         world.barrier()
@@ -175,6 +201,7 @@ def build(config: PretrainConfig, world: World) -> nn.Module:
     """The model on the ranks' devices with its starting weights, the same at every number of ranks."""
     with torch.device("meta"):
         model = MAE(config.mae)
+    prepare_blocks(model.units, checkpoint_activations=config.checkpoint_activations, compile=config.compile)
     shard(model, model.units, world)
     model.to_empty(device=world.device)
     initialise(model, config.seed)
@@ -188,12 +215,12 @@ def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]
 
 
 def picture_sheet(
-    model: nn.Module, config: PretrainConfig, dataset: Dataset, device: torch.device
+    model: nn.Module, config: PretrainConfig, photos: Photos, device: torch.device
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One row per fixed photo: truth, what the encoder saw, what the model made of it (the paper's Fig. 3).
     Every rank must call it.
     """
-    images, noise = fixed_examples(config, dataset)
+    images, noise = fixed_examples(config, photos)
     model.eval()
     shown = reconstruct(model, config.mae, images.to(device), noise.to(device))
     columns = torch.stack([images, shown.masked.cpu(), shown.reconstructed.cpu()], dim=1)
@@ -201,37 +228,34 @@ def picture_sheet(
 
 
 def fixed_examples(
-    config: PretrainConfig, dataset: Dataset
+    config: PretrainConfig, photos: Photos
 ) -> tuple[UInt8[Tensor, "b 3 h w"], Int32[Tensor, "b n"]]:
     """(central crops, mask noise) of a few photos chosen by the seed."""
-    order, members = Order(len(dataset), config.seed + 1), members_to_read(dataset)
     images, noise = [], []
-    for place in range(min(config.reconstructions, len(dataset))):
-        sample = dataset.read(order(place)[1], members)
-        picture = photo(sample)
-        y, x, height, width = central_box(picture.shape[:2], config.image_size)
-        images.append(resize(to_tensor(picture[y : y + height, x : x + width]), config.image_size))
+    for sample in photos.pick(config.reconstructions, config.seed + 1):
+        images.append(central_view(photo(sample), config.image_size))
         rng = sample_generator(config.seed, 0, sample.key)
         noise.append(torch.from_numpy(rng.permutation(config.mae.encoder.patches).astype(np.int32)))
     return torch.stack(images), torch.stack(noise)
 
 
-def _open(data: Path | str, config: PretrainConfig, world: World) -> Dataset:
-    dataset = Dataset.open(data)
-    if not len(dataset):
-        raise UsageError(f"{data}: holds no samples; nothing to pretrain on")
+def _check_batch(config: PretrainConfig, world: World) -> None:
     if config.batch % (world.size * config.accumulate):
         raise UsageError(
             f"batch {config.batch} must be a multiple of {world.size} ranks x {config.accumulate} "
             "accumulated micro-batches"
         )
-    return dataset
 
 
-def _source(config: PretrainConfig, dataset: Dataset) -> ShardSource:
+def _source(config: PretrainConfig, photos: Photos) -> ShardSource:
     make = MaskedPhoto(config.image_size, config.mae.encoder.patches, config.crop_scale)
-    examples = ShardExamples(dataset, make, config.seed, members_to_read(dataset))
-    return ShardSource(examples, config.batch, accumulate=config.accumulate, workers=config.workers)
+    return ShardSource(
+        photos.examples(make, config.seed, config.shuffle_window),
+        config.batch,
+        accumulate=config.accumulate,
+        workers=config.workers,
+        read_ahead=photos.read_ahead if config.read_ahead is None else config.read_ahead,
+    )
 
 
 def print_progress(progress: Progress) -> None:
@@ -239,20 +263,28 @@ def print_progress(progress: Progress) -> None:
     mfu = "" if progress.mfu is None else f"  MFU {progress.mfu:.1%}"
     print(
         f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  "
-        f"{progress.images_per_second:.1f} images/s  waiting {progress.data_wait:.0%}{mfu}",
+        f"{progress.images_per_second:.1f} images/s  waiting {progress.data_wait:.0%}{mfu}  "
+        f"{progress.memory_gib:.1f} GiB",
         file=sys.stderr,
         flush=True,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point under torchrun; returns the exit code of design section 2 (0, 1 failed, 2 usage)."""
+    """Entry point under torchrun; returns the exit code of design section 2 (0, 1 failed, 2 usage), or 143
+    after SIGTERM.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m train.pretrain", description="Pretrain a masked autoencoder."
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file")
     parser.add_argument("--section", help="dotted name of the section of the file")
-    parser.add_argument("--data", required=True, help="dataset: folder or URL with a manifest.json")
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        help="dataset: folder or URL with a manifest.json; may be repeated, for a mixture",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--replace", action="store_true", help="delete another run found in --out")
     parser.add_argument("--tensorboard", action="store_true", help="also write events to OUT/events")
@@ -262,11 +294,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = TensorBoard(given.out / "events", print_progress) if given.tensorboard else print_progress
         result = pretrain(config, given.data, given.out, report, replace=given.replace)
     except VitruvianError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2 if isinstance(error, UsageError) else 1
+        return complain(error)
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"{result.status}: {result.encoder}", file=sys.stderr, flush=True)
     return 0
+
+
+def complain(error: VitruvianError) -> int:
+    """Say on stderr why a run ended; returns its exit code."""
+    if isinstance(error, Stopped):
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def leave(run: Callable[[], int]) -> None:

@@ -1,6 +1,7 @@
 """The command line: verbs grouped by room. A room's module is imported only when one of its verbs is used.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items.
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished with quarantined items, 143 stopped by
+SIGTERM with a checkpoint written.
 """
 
 import atexit
@@ -19,9 +20,12 @@ COMMANDS = {
     "curate": ("pipelines.cli.curate", "Decide, select and materialise images of people from a raw pool."),
     "render": ("pipelines.cli.render", "Render people under HDRI lighting with exact labels."),
     "shards": ("pipelines.cli.shards", "Inspect and verify shards and datasets."),
+    "plan": ("pipelines.cli.plan", "Say what a pretraining takes: memory, images/s, GPU-hours."),
     "pretrain": ("pipelines.cli.train", "Pretrain a masked autoencoder on shards."),
     "finetune": ("pipelines.cli.train", "Fine-tune a task model from a pretrained encoder."),
     "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
+    "weights": ("pipelines.cli.weights", "Inspect, import and export weights, official names included."),
+    "reconstruct": ("pipelines.cli.reconstruct", "Show and score what a masked autoencoder fills in."),
     "predict": ("pipelines.cli.predict", "Predict pictures, folders and videos with a task model."),
     "export": ("pipelines.cli.predict", "Export a task model to ONNX or torch.export, checked and timed."),
     "run": ("pipelines.cli.pipeline", "Reproduce a pipeline; what is up to date is skipped."),
@@ -99,7 +103,7 @@ def _exit_code() -> int:
         app()
     except VitruvianError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1)
     except SystemExit as end:  # how typer ends
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

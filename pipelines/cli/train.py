@@ -4,15 +4,25 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from shards.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.ray_train import Ranks
 
 app = typer.Typer(no_args_is_help=True, help="Pretrain, fine-tune and evaluate.")
 
 Config = Annotated[Path, typer.Option("--config", help="YAML file.")]
 Data = Annotated[str, typer.Option("--data", help="Dataset: a folder or fsspec URL with a manifest.json.")]
+Datasets = Annotated[
+    list[str],
+    typer.Option("--data", help="Dataset: folder or fsspec URL; may be repeated, for a mixture."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run.")]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Delete another configuration's run found in --out.")
@@ -20,7 +30,19 @@ Replace = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Task = Annotated[str, typer.Argument(help="pose, parts, depth or normal.")]
-Nproc = Annotated[int, typer.Option("--nproc", min=1, help="Ranks on this machine, through torchrun.")]
+Nproc = Annotated[
+    str, typer.Option("--nproc", help="Ranks: on this machine, or on all of Ray's, there also MIN:MAX.")
+]
+Launcher = Annotated[
+    Literal["torchrun", "ray"],
+    typer.Option(
+        "--launcher", help="Who starts the ranks. ray: the cluster at RAY_ADDRESS, or one of its own."
+    ),
+]
+Restarts = Annotated[
+    int | None,
+    typer.Option("--restarts", min=0, help="Starts again after ranks died. Default: ray 3, torchrun 0."),
+]
 Encoder = Annotated[
     Path | None, typer.Option("--encoder", help="encoder.safetensors; without it, from scratch.")
 ]
@@ -29,10 +51,12 @@ Encoder = Annotated[
 @app.command()
 def pretrain(
     config: Config,
-    data: Data,
+    data: Datasets,
     out: Out,
     section: Annotated[str, typer.Option("--section", help="Dotted name of the section.")] = "pretrain",
-    nproc: Nproc = 1,
+    nproc: Nproc = "1",
+    launcher: Launcher = "torchrun",
+    restarts: Restarts = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write events to OUT/events.")
     ] = False,
@@ -49,13 +73,21 @@ def pretrain(
     from train.pretrain import pretrain as run
 
     settings = load_config(config, PretrainConfig, section)
-    if nproc > 1:
+    ranks = _ranks(nproc, launcher, settings)
+    if launcher == "torchrun" and ranks.high > 1:
         flags = [flag for flag, wanted in (("--replace", replace), ("--tensorboard", tensorboard)) if wanted]
-        arguments = ["--config", str(config), "--section", section, "--data", data, "--out", str(out), *flags]
-        raise typer.Exit(_torchrun(nproc, "train.pretrain", arguments))
+        arguments = ["--config", str(config), "--section", section, "--out", str(out), *flags]
+        arguments += [word for place in data for word in ("--data", place)]
+        raise typer.Exit(_torchrun(ranks.high, "train.pretrain", arguments, restarts or 0))
     with _progress("pretrain", settings.steps, shown=not quiet) as report:
-        wanted = TensorBoard(out / "events", report) if tensorboard else report
-        result = run(settings, data, out, wanted, replace=replace)
+        if launcher == "ray":
+            events = TensorBoard(out.resolve() / "events", _nothing) if tensorboard else _nothing
+            places = [_everywhere(place) for place in data]
+            work = partial(run, settings, places, out.resolve(), events, replace=replace)
+            result = _ray(work, ranks, out, report, restarts)
+        else:
+            wanted = TensorBoard(out / "events", report) if tensorboard else report
+            result = run(settings, data, out, wanted, replace=replace)
     _say(result.status, out, result.result, json_)
 
 
@@ -67,7 +99,9 @@ def finetune(
     out: Out,
     section: Annotated[str | None, typer.Option("--section", help="Default: finetune.TASK.")] = None,
     encoder: Encoder = None,
-    nproc: Nproc = 1,
+    nproc: Nproc = "1",
+    launcher: Launcher = "torchrun",
+    restarts: Restarts = None,
     replace: Replace = False,
     json_: AsJson = False,
     quiet: Quiet = False,
@@ -79,13 +113,21 @@ def finetune(
 
     place = section or f"finetune.{task}"
     settings = load_config(config, FinetuneConfig, place)
-    if nproc > 1:
+    ranks = _ranks(nproc, launcher, settings)
+    if launcher == "torchrun" and ranks.high > 1:
         arguments = [task, "--config", str(config), "--section", place, "--data", data, "--out", str(out)]
         arguments += ["--encoder", str(encoder)] if encoder else []
         arguments += ["--replace"] if replace else []
-        raise typer.Exit(_torchrun(nproc, "train.finetune", arguments))
+        raise typer.Exit(_torchrun(ranks.high, "train.finetune", arguments, restarts or 0))
     with _progress(f"finetune {task}", settings.steps, shown=not quiet) as report:
-        result = run(task, settings, data, encoder, out, report, replace=replace)
+        if launcher == "ray":
+            start = encoder and encoder.resolve()
+            work = partial(
+                run, task, settings, _everywhere(data), start, out.resolve(), _nothing, replace=replace
+            )
+            result = _ray(work, ranks, out, report, restarts)
+        else:
+            result = run(task, settings, data, encoder, out, report, replace=replace)
     _say(result.status, out, result.result, json_)
 
 
@@ -131,12 +173,42 @@ def evaluate(
         typer.echo(scoreboard(result.metrics))
 
 
-def _torchrun(nproc: int, module: str, arguments: list[str]) -> int:
+def _ranks(nproc: str, launcher: str, settings: Any) -> "Ranks":
+    """The ranks asked for; checked against the batch where ray may choose their number."""
+    from pipelines.ray_train import Ranks
+
+    ranks = Ranks.parse(nproc)
+    if launcher == "ray":
+        ranks.check(settings.batch, settings.accumulate)
+    elif ranks.elastic:
+        raise UsageError(f"--nproc {nproc}: torchrun takes one number here; --launcher ray takes MIN:MAX")
+    return ranks
+
+
+def _torchrun(nproc: int, module: str, arguments: list[str], restarts: int) -> int:
     """Run `module` on `nproc` ranks; its exit code (torchrun hides a rank's own code: any failure is 1)."""
     import subprocess
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
+    launcher += ["--max-restarts", str(restarts)]
     return int(subprocess.run([*launcher, "-m", module, *arguments], check=False).returncode != 0)
+
+
+def _ray(
+    work: Callable[[], Any], ranks: "Ranks", out: Path, report: Callable[[Any], None], restarts: int | None
+) -> Any:
+    from pipelines.ray_train import launch
+
+    return launch(work, ranks, out.resolve(), report, restarts=3 if restarts is None else restarts)
+
+
+def _everywhere(data: str) -> str:
+    """A folder by its absolute path (Ray's workers have a folder of their own), a URL as it is."""
+    return data if "://" in data else str(Path(data).resolve())
+
+
+def _nothing(progress: Any) -> None:
+    """The ranks' own report under ray, where the driver follows the log."""
 
 
 def _say(status: str, out: Path, result: dict[str, Any], json_: bool) -> None:

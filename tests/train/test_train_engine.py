@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from shards.errors import UsageError, VitruvianError
 from train.data.dataset import Batch
 from train.engine.checkpoint import (
-    Checkpoints,
     load_encoder,
     load_weights,
     read_weights,
@@ -34,8 +33,9 @@ from train.engine.optim import (
     parameter_groups,
     set_learning_rate,
 )
+from train.engine.resume import Checkpoints
 from train.engine.run import open_run
-from train.engine.telemetry import Log, Meter, Progress, TensorBoard, peak_flops, read_log
+from train.engine.telemetry import Log, Meter, Pace, Progress, TensorBoard, peak_flops, read_log
 from train.models.initial import assign, initialise
 from train.models.mae import MAE, MAEConfig
 from train.models.vit import ViT, ViTConfig
@@ -322,8 +322,9 @@ def test_the_meter_counts_since_its_last_reading(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     meter = Meter()
     meter.add(10, 0.5)
-    assert meter.read() == (5.0, 0.25)
-    assert meter.read()[0] == 0.0
+    meter.add_saving(1.0)
+    assert meter.read() == Pace(images_per_second=5.0, data_wait=0.25, checkpoint_wait=0.5)
+    assert meter.read().images_per_second == 0.0
 
 
 def test_cpus_have_no_peak() -> None:

@@ -1,17 +1,20 @@
 """The order of samples: a bijection of every epoch, pure, and shuffled as well as chance would."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.data.dataset import step_positions
-from train.data.order import Mixture, Order, mix, permute
+from train.data.order import BLOCK, Mixture, Order, WindowedOrder, mix, permute, proportional
 
 GOLDEN_10 = [(0, 9), (0, 2), (0, 4), (0, 6), (0, 7), (0, 3), (0, 0), (0, 8), (0, 5), (0, 1), (1, 4), (1, 0)]
 GOLDEN_300M = [184408645, 280260237, 269192208]
+GOLDEN_WINDOWED = [(0, 1), (0, 0), (0, 2), (0, 3), (1, 2)]
 
 
 @settings(deadline=None, max_examples=40)
@@ -117,3 +120,74 @@ def test_a_mixture_of_one_is_its_order_and_nonsense_is_refused() -> None:
     for orders, weights in [((), ()), ((order,), (0,)), ((order,), (1, 2))]:
         with pytest.raises(ValueError, match="one positive weight"):
             Mixture(orders, weights, 0)
+
+
+@settings(deadline=None)
+@given(
+    shards=st.lists(st.integers(0, 6), min_size=1, max_size=12).filter(any),
+    window=st.integers(1, 14),
+    seed=st.integers(0, 2**32),
+    epoch=st.integers(0, 50),
+)
+def test_a_windowed_epoch_visits_every_sample_once_and_few_shards_at_a_time(
+    shards: list[int], window: int, seed: int, epoch: int
+) -> None:
+    order, ends = WindowedOrder(tuple(shards), window, seed), list(accumulate(shards))
+    visits = [order(epoch * order.samples + place) for place in range(order.samples)]
+    assert {visited for visited, _ in visits} == {epoch}
+    assert sorted(index for _, index in visits) == list(range(sum(shards)))
+    begun: set[int] = set()
+    left = 0
+    for _, index in visits:
+        shard = bisect_right(ends, index)
+        if shard not in begun:
+            begun.add(shard)
+            left += shards[shard]
+        assert len(begun) <= window
+        left -= 1
+        begun = begun if left else set()  # all of them are done
+
+
+def test_a_window_mixes_its_shards_and_epochs_differ() -> None:
+    order = WindowedOrder((50,) * 8, 4, 3)
+    first = [order(position)[1] // 50 for position in range(400)]
+    assert set(first[:200]).isdisjoint(first[200:])
+    changes = sum(one != other for one, other in pairwise(first))
+    assert changes > 250  # chance: three of four neighbours
+    assert first != [order(400 + position)[1] // 50 for position in range(400)]
+
+
+def test_a_window_over_all_shards_is_as_uniform_as_chance() -> None:
+    """Chi-squared of which sample comes first, over many seeds: within 5 sigma of chance."""
+    shards, seeds = (3, 7, 1, 9), 1000
+    for window in (1, 4):
+        first = Counter(WindowedOrder(shards, window, seed)(0)[1] for seed in range(seeds))
+        chance = [1 / 20] * 20 if window == 4 else [1 / 4 / size for size in shards for _ in range(size)]
+        chi2 = sum((first[i] - seeds * p) ** 2 / (seeds * p) for i, p in enumerate(chance))
+        assert abs(chi2 - 19) < 5 * math.sqrt(2 * 19)
+
+
+def test_the_windowed_order_is_frozen() -> None:
+    order = WindowedOrder((3, 1, 4), 2, 5)
+    assert [order(p) for p in (0, 1, 2, 7, 8)] == GOLDEN_WINDOWED
+
+
+def test_a_window_without_samples_or_shards_is_refused() -> None:
+    for shards, window in (((0, 0), 1), ((3,), 0)):
+        with pytest.raises(ValueError, match="at least one"):
+            WindowedOrder(shards, window, 0)
+
+
+@given(sizes=st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
+def test_default_weights_follow_the_sizes_in_short_blocks(sizes: list[int]) -> None:
+    weights = proportional(sizes)
+    assert min(weights) >= 1
+    assert sum(weights) <= BLOCK + len(sizes)
+    for size, weight in zip(sizes, weights, strict=True):
+        assert weight / sum(weights) == pytest.approx(size / sum(sizes), abs=(1 + len(sizes)) / BLOCK)
+
+
+def test_default_weights_of_small_sets_are_exact() -> None:
+    assert proportional([600, 400]) == (3, 2)
+    assert proportional([300_000_000]) == (1,)
+    assert proportional([10_007, 3]) == (9997, 3)

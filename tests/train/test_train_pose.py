@@ -11,7 +11,8 @@ from annotation.labels import Labels
 from shards.errors import VitruvianError
 from train.tasks import TaskConfig
 from train.tasks.heatmaps import decode_heatmaps, encode_heatmaps, unit_scale
-from train.tasks.pose import PoseTask, person_box
+from train.tasks.people import person_box
+from train.tasks.pose import PoseTask
 
 TASK = PoseTask(TaskConfig())
 

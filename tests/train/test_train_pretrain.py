@@ -22,8 +22,9 @@ from shards.manifest import write_manifest
 from shards.reader import Dataset
 from shards.sample import Sample, content_key
 from shards.writer import ShardWriter
-from train.engine.checkpoint import Checkpoints, load_encoder
+from train.engine.checkpoint import load_encoder
 from train.engine.distributed import World
+from train.engine.resume import Checkpoints
 from train.engine.telemetry import Progress, read_log
 from train.pretrain import PretrainConfig, PretrainResult, build, main, pretrain
 
@@ -89,7 +90,8 @@ def test_it_writes_what_it_says(photos: Path, whole: PretrainResult) -> None:
     out = whole.encoder.parent
     assert whole.status == "finished"
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "encoder.safetensors", "log.jsonl", "reconstructions.png", "run.json",
+        "checkpoints", "config.json", "encoder.safetensors", "log.jsonl", "mae.safetensors",
+        "reconstructions.png", "run.json",
     ]  # fmt: skip
     assert losses(out)[-1] < losses(out)[0]
     result = json.loads((out / "run.json").read_text())
@@ -139,8 +141,17 @@ def test_a_killed_run_resumes_to_the_same_bits(photos: Path, whole: PretrainResu
     pretrain(config(workers=1), photos, out, lambda progress: seen.append(progress.step))
     assert seen == [3, 4]
     assert losses(out) == losses(whole.encoder.parent)
-    for name in ("encoder.safetensors", "reconstructions.png"):
+    for name in ("encoder.safetensors", "mae.safetensors", "reconstructions.png"):
         assert (out / name).read_bytes() == (whole.encoder.parent / name).read_bytes()
+
+
+def test_settings_of_execution_may_change_on_resume(
+    photos: Path, whole: PretrainResult, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    cut(photos, out)
+    pretrain(config(checkpoint_activations=True, accumulate=2, keep_every=2, workers=1), photos, out)
+    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-6, rel=0)
 
 
 def torchrun(photos: Path, out: Path, settings: Path) -> None:
@@ -157,7 +168,10 @@ def torchrun(photos: Path, out: Path, settings: Path) -> None:
 
 
 def close(out: Path, whole: PretrainResult) -> None:
-    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-5)
+    """Losses within 1e-6. AdamW turns rounding into steps where a gradient is next to nothing: weights differ
+    more (held to 1e-6, with the exception, in test_train_ranks.py).
+    """
+    assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-6, rel=0)
     ours, theirs = (load_encoder(path).state_dict() for path in (out / "encoder.safetensors", whole.encoder))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-4, rtol=0, msg=name)

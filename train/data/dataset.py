@@ -2,26 +2,33 @@
 them into tensors.
 
 The maker is the task's part: `make(sample, rng) -> dict of tensors`. Its generator is seeded by (seed, epoch,
-key), so neither workers nor ranks nor a restart change what a sample becomes.
+key), so neither workers nor ranks nor a restart change what a sample becomes. Since the order is known, each
+loader process may fetch the samples it will need next while it makes examples of those it has.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from shards.reader import Dataset
 from shards.sample import Sample
-from train.data.order import Order
+from train.data.order import Mixture, Order, Place, SampleOrder
+from train.engine.stop import outlive_sigterm
 
 Example = dict[str, Tensor]
 Batch = dict[str, Any]
 """Stacked examples, plus "key": list[str], the keys of the samples in it."""
 
+T = TypeVar("T")
+U = TypeVar("U")
 Maker = Callable[[Sample, np.random.Generator], Example]
 
 
@@ -39,19 +46,71 @@ class Source(Protocol):
         ...
 
 
-class ShardExamples(TorchDataset[tuple[str, Example]]):
-    """Map-style: global position -> (key, example)."""
-
-    def __init__(self, data: Dataset, make: Maker, seed: int, members: Sequence[str] | None = None) -> None:
-        """`members`: the extensions to read; None reads all of a sample."""
-        self.data, self.make, self.seed = data, make, seed
-        self.members = None if members is None else tuple(members)
-        self.order = Order(len(data), seed)
+class Examples(TorchDataset[tuple[str, Example]]):
+    """Map-style: global position -> (key, example), in three parts, of which only `fetch` waits for the
+    store.
+    """
 
     def __getitem__(self, position: int) -> tuple[str, Example]:
-        epoch, index = self.order(position)
-        sample = self.data[index] if self.members is None else self.data.read(index, members=self.members)
-        return sample.key, self.make(sample, sample_generator(self.seed, epoch, sample.key))
+        place = self.locate(position)
+        return self.example(place, self.fetch(place))
+
+    def locate(self, position: int) -> Place:
+        """Which sample stands at a position, in which epoch."""
+        raise NotImplementedError
+
+    def fetch(self, place: Place) -> Sample:
+        """The bytes of the sample. Several threads may fetch at once."""
+        raise NotImplementedError
+
+    def example(self, place: Place, sample: Sample) -> tuple[str, Example]:
+        """(key, example), a function of (seed, epoch, key, bytes)."""
+        raise NotImplementedError
+
+
+class ShardExamples(Examples):
+    """Examples of one dataset."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        make: Maker,
+        seed: int,
+        members: Sequence[str] | None = None,
+        order: SampleOrder | None = None,
+    ) -> None:
+        """`members`: the extensions to read; None reads all of a sample. `order`: default, a permutation of
+        all samples for each epoch.
+        """
+        self.data, self.make, self.seed = data, make, seed
+        self.members = None if members is None else tuple(members)
+        self.order = order or Order(len(data), seed)
+
+    def locate(self, position: int) -> Place:
+        return Place(0, *self.order(position))
+
+    def fetch(self, place: Place) -> Sample:
+        return self.data.read(place.sample, members=self.members)
+
+    def example(self, place: Place, sample: Sample) -> tuple[str, Example]:
+        return sample.key, self.make(sample, sample_generator(self.seed, place.epoch, sample.key))
+
+
+class MixedExamples(Examples):
+    """Examples of several datasets, in the order of a mixture."""
+
+    def __init__(self, parts: Sequence[ShardExamples], weights: Sequence[int], seed: int) -> None:
+        self.parts = tuple(parts)
+        self.mixture = Mixture(tuple(part.order for part in parts), tuple(weights), seed)
+
+    def locate(self, position: int) -> Place:
+        return self.mixture(position)
+
+    def fetch(self, place: Place) -> Sample:
+        return self.parts[place.dataset].fetch(place)
+
+    def example(self, place: Place, sample: Sample) -> tuple[str, Example]:
+        return self.parts[place.dataset].example(place, sample)
 
 
 def sample_generator(seed: int, epoch: int, key: str) -> np.random.Generator:
@@ -60,20 +119,32 @@ def sample_generator(seed: int, epoch: int, key: str) -> np.random.Generator:
 
 
 class ShardSource:
-    """Batches of `ShardExamples` from any step on; implements `Source`."""
+    """Batches of examples from any step on; implements `Source`."""
 
-    def __init__(self, examples: ShardExamples, batch: int, *, accumulate: int = 1, workers: int = 0) -> None:
-        """`batch`: samples of one step over all ranks; it must divide by ranks x `accumulate`."""
-        self.examples, self.batch, self.accumulate, self.workers = examples, batch, accumulate, workers
+    def __init__(
+        self,
+        examples: Examples,
+        batch: int,
+        *,
+        accumulate: int = 1,
+        workers: int = 0,
+        read_ahead: int = 0,
+    ) -> None:
+        """`batch`: samples of one step over all ranks; it must divide by ranks x `accumulate`. `read_ahead`:
+        samples that each loader process fetches at once, ahead of the one it works on.
+        """
+        self.examples, self.batch, self.accumulate = examples, batch, accumulate
+        self.workers, self.read_ahead = workers, read_ahead
 
     def batches(self, start: int, stop: int, *, rank: int, world: int) -> Iterator[Batch]:
-        positions = step_positions(start, stop, self.batch, self.accumulate, rank, world)
+        steps = (start, stop, self.batch, self.accumulate, rank, world)
         loader = DataLoader(
-            self.examples,
-            batch_sampler=_Lists(positions),
+            _Stream(self.examples, steps, self.read_ahead),
+            batch_size=None,
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=outlive_sigterm,
         )
         yield from loader
 
@@ -94,16 +165,49 @@ def step_positions(
 
 
 def collate(items: Sequence[tuple[str, Example]]) -> Batch:
-    """Stack each tensor of the examples along a new first axis."""
-    batch: Batch = {name: torch.stack([example[name] for _, example in items]) for name in items[0][1]}
+    """Stack each tensor of the examples along a new first axis; in a loader process, straight into memory
+    shared with its parent.
+    """
+    batch: Batch = {name: default_collate([example[name] for _, example in items]) for name in items[0][1]}
     return {**batch, "key": [key for key, _ in items]}
 
 
-class _Lists(torch.utils.data.Sampler[list[int]]):
-    """A batch sampler over a given iterator; made anew for every loader."""
+def ahead(fetch: Callable[[T], U], places: Iterable[T], depth: int) -> Iterator[tuple[T, U]]:
+    """(place, fetch(place)) in order, while threads fetch the next `depth` places.
 
-    def __init__(self, lists: Iterator[list[int]]) -> None:
-        self.lists = lists
+    At most `depth` + 1 results are held. What `fetch` raises is raised when the turn of its place has come.
+    """
+    pool = ThreadPoolExecutor(max(depth, 1), thread_name_prefix="read-ahead")
+    pending: deque[tuple[T, Future[U]]] = deque()
+    try:
+        for place in places:
+            pending.append((place, pool.submit(fetch, place)))
+            if len(pending) > depth:
+                first, found = pending.popleft()
+                yield first, found.result()
+        while pending:
+            first, found = pending.popleft()
+            yield first, found.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.lists
+
+class _Stream(IterableDataset[list[tuple[str, Example]]]):
+    """The micro-batches of `step_positions(*steps)`; each of n loader processes makes every n-th of them."""
+
+    def __init__(self, examples: Examples, steps: tuple[int, ...], depth: int) -> None:
+        self.examples, self.steps, self.depth = examples, steps, depth
+
+    def __iter__(self) -> Iterator[list[tuple[str, Example]]]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        lists = islice(step_positions(*self.steps), first, None, stride)
+        if not self.depth:
+            yield from ([self.examples[position] for position in positions] for positions in lists)
+            return
+        _, _, batch, accumulate, _, world = self.steps
+        places = (self.examples.locate(position) for positions in lists for position in positions)
+        fetched = ahead(self.examples.fetch, places, self.depth)
+        made = (self.examples.example(*found) for found in fetched)
+        while items := list(islice(made, batch // (accumulate * world))):
+            yield items

@@ -1,100 +1,25 @@
-"""Saving and loading: resumable sharded checkpoints (torch.distributed.checkpoint) and plain safetensors
-weights.
+"""Weights: plain safetensors files, whole or absent, and models rebuilt from them.
 
-A checkpoint `step-00000500/` is written under a temporary name by all ranks and renamed once complete, so a
-folder with the final name is whole; it can be loaded at another number of ranks. Weights are one safetensors
-file with timm's names whose header also holds the encoder's configuration: the file alone is enough to
-rebuild the model.
+A file holds tensors with timm's names, and in its header the configuration of the model: the file alone is
+enough to rebuild it. (What a run resumes from is in resume.py.)
 """
 
 import json
-import re
-import shutil
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from shards.errors import VitruvianError
 from shards.files import flush
-from train.engine.distributed import World, whole
+from train.engine.distributed import whole
 from train.models.initial import assign
+from train.models.mae import MAE, MAEConfig
 from train.models.vit import ViT, ViTConfig, resize_positions
-
-
-class Checkpoints:
-    """The checkpoints of one run: at most `keep` whole ones."""
-
-    def __init__(self, folder: Path, world: World, keep: int = 2) -> None:
-        self.folder, self.world, self.keep = folder, world, keep
-
-    def steps(self) -> list[int]:
-        """Steps that have a whole checkpoint, ascending."""
-        names = (
-            re.fullmatch(r"step-(\d{8})", path.parent.name) for path in self.folder.glob("step-*/.metadata")
-        )
-        return sorted(int(match[1]) for match in names if match)
-
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the state after `step` finished steps; every rank must call it."""
-        final = self._path(step)
-        temporary = final.with_name(final.name + ".tmp")
-        if self.world.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self.world.barrier()
-        weights, moments = get_state_dict(model, optimizer)
-        state = {"model": weights, "optimizer": moments}
-        with _quiet():
-            state_dict_saver.save(state, checkpoint_id=temporary, no_dist=_alone())
-        if self.world.is_main:
-            self._commit(temporary, final)
-        self.world.barrier()
-
-    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restore the newest checkpoint in place and return its step; 0, with nothing changed, when there is
-        none.
-        """
-        self.world.barrier()
-        if not (steps := self.steps()):
-            return 0
-        weights, moments = get_state_dict(model, optimizer)
-        state: dict[str, Any] = {"model": weights, "optimizer": moments}
-        with _quiet():
-            state_dict_loader.load(state, checkpoint_id=self._path(steps[-1]), no_dist=_alone())
-        set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-        return steps[-1]
-
-    def _path(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
-
-    def _commit(self, temporary: Path, final: Path) -> None:
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        flush(self.folder)
-        for step in self.steps()[: -self.keep]:
-            shutil.rmtree(self._path(step))
-
-
-def _alone() -> bool:
-    return not dist.is_initialized()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch warns about `no_dist`, although it was asked for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        yield
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:
@@ -180,6 +105,29 @@ def load_encoder(path: Path, image_size: tuple[int, int] | None = None, with_cls
     encoder = ViT(ViTConfig.model_validate(old.model_dump() | changes))
     load_weights(encoder, adapt_positions(tensors, old, encoder.config), str(path))
     return encoder
+
+
+def save_mae(path: Path, state: Mapping[str, Tensor], config: MAEConfig) -> None:
+    """Write a masked autoencoder's whole state dict with its configuration in the header."""
+    save_weights(path, state, {"format": "pt", "mae": config.model_dump_json()})
+
+
+def load_mae(path: Path) -> MAE:
+    """A masked autoencoder on the CPU from `save_mae`'s file. Raises VitruvianError for a file that is
+    none.
+    """
+    tensors, header = read_weights(path)
+    if "mae" not in header:
+        raise VitruvianError(
+            f"{path}: no autoencoder configuration in its header; expected mae.safetensors of `vitruvian "
+            "pretrain` (an encoder alone cannot reconstruct)"
+        )
+    try:
+        model = MAE(MAEConfig.model_validate_json(header["mae"]))
+    except ValidationError as error:
+        raise VitruvianError(f"{path}: the autoencoder configuration in its header: {error}") from None
+    load_weights(model, tensors, str(path))
+    return model
 
 
 def adapt_positions(tensors: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ sample): a model that drew from torch's global generator would not resume exactl
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -23,10 +23,14 @@ from torch import Tensor, nn
 from shards.config import Config
 from shards.errors import VitruvianError
 from train.data.dataset import Batch, Source
-from train.engine.checkpoint import Checkpoints
-from train.engine.distributed import World, whole
+from train.engine.distributed import World, keep_gradients_local, shorten_timeout, whole
 from train.engine.optim import OptimConfig, adamw, learning_rate, set_learning_rate
-from train.engine.telemetry import Log, Meter, Progress, Report, peak_flops
+from train.engine.resume import Checkpoints
+from train.engine.stop import Stopped, stop_requests
+from train.engine.telemetry import Log, Meter, Progress, Report, peak_flops, peak_memory
+
+NAMED = 200
+"""Samples that a message lists at most."""
 
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 
@@ -38,6 +42,8 @@ class LoopConfig(Config):
     log_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     keep_last: int = Field(default=2, gt=0)
+    keep_every: int | None = Field(default=None, gt=0)
+    """Of every so many steps, the first checkpoint stays for good."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,14 @@ class Step:
         return torch.stack(self.losses).mean()
 
 
+Watch = Callable[[int, list[Batch], Step], None]
+"""Called on every rank after each step: (steps finished, the rank's micro-batches, what came of them)."""
+
+
+def unwatched(done: int, micro: list[Batch], step: Step) -> None:
+    """The Watch that looks away."""
+
+
 def fit(
     model: nn.Module,
     objective: Objective,
@@ -66,34 +80,46 @@ def fit(
     folder: Path,
     report: Report = lambda progress: None,
     flops_per_image: int | None = None,
+    watch: Watch = unwatched,
 ) -> None:
     """Train `model` (on its device, already sharded) until `loop.steps` steps are done.
 
-    Continues from the newest checkpoint in `folder`/checkpoints and writes the last one there when done;
-    appends to `folder`/log.jsonl. `report` is called on the main rank with each logged line.
+    Continues from the newest whole checkpoint in `folder`/checkpoints and writes the last one there when
+    done; appends to `folder`/log.jsonl. `report` is called on the main rank with each logged line.
     `flops_per_image`: nominal training FLOPs of one image, for MFU. Raises VitruvianError, with the weights
-    as before that step, when loss or gradients are not finite.
+    as before that step, when loss or gradients are not finite, or when a checkpoint could not be written, and
+    Stopped, once a checkpoint is written, after SIGTERM on any rank.
     """
     optimizer = adamw(model, optim)
-    checkpoints = Checkpoints(folder / "checkpoints", world, loop.keep_last)
+    checkpoints = Checkpoints(folder / "checkpoints", world, loop.keep_last, loop.keep_every)
     start = checkpoints.load_latest(model, optimizer)
     recorder = _Recorder(folder, start, loop, world, report, flops_per_image)
     guard = Guard(world)
     batches = source.batches(start, loop.steps, rank=world.rank, world=world.size)
     model.train()
-    for number in range(start, loop.steps):
-        began = time.perf_counter()
-        micro = [to_device(batch, world.device) for batch in islice(batches, source.accumulate)]
-        recorder.meter.add(source.batch, time.perf_counter() - began)
-        rate = learning_rate(number, loop.steps, optim)
-        set_learning_rate(optimizer, rate)
-        step = compute_gradients(model, objective, micro, optim.clip_norm)
-        guard.step(optimizer, step, number)
-        optimizer.zero_grad(set_to_none=True)
-        recorder.record(number + 1, step, rate)
-        if (number + 1) % loop.checkpoint_every == 0 or number + 1 == loop.steps:
-            guard.settle()
-            checkpoints.save(number + 1, model, optimizer)
+    with stop_requests() as asked, checkpoints:
+        for number in range(start, loop.steps):
+            began = time.perf_counter()
+            micro = [to_device(batch, world.device) for batch in islice(batches, source.accumulate)]
+            recorder.meter.add(source.batch, time.perf_counter() - began)
+            rate = learning_rate(number, loop.steps, optim)
+            set_learning_rate(optimizer, rate)
+            step = compute_gradients(model, objective, micro, optim.clip_norm)
+            stop = guard.step(optimizer, step, number, stop=asked.is_set() or checkpoints.failed)
+            optimizer.zero_grad(set_to_none=True)
+            watch(number + 1, micro, step)
+            recorder.record(number + 1, step, rate)
+            if number == start:
+                shorten_timeout()
+            if stop or (number + 1) % loop.checkpoint_every == 0 or number + 1 == loop.steps:
+                guard.settle()
+                recorder.meter.add_saving(checkpoints.save(number + 1, model, optimizer))
+            if stop and number + 1 < loop.steps:
+                checkpoints.wait()
+                raise Stopped(
+                    f"stopped by SIGTERM after step {number + 1} of {loop.steps}; its checkpoint is in "
+                    f"{checkpoints.folder}; the same command goes on from there"
+                )
 
 
 def compute_gradients(model: nn.Module, objective: Objective, micro: list[Batch], clip_norm: float) -> Step:
@@ -101,9 +127,10 @@ def compute_gradients(model: nn.Module, objective: Objective, micro: list[Batch]
     `clip_norm`.
     """
     losses, collected = [], []
-    for batch in micro:
-        loss, scalars = objective(model, batch)
-        torch.autograd.backward(loss / len(micro))
+    for number, batch in enumerate(micro):
+        with keep_gradients_local(model, number + 1 < len(micro)):
+            loss, scalars = objective(model, batch)
+            torch.autograd.backward(loss / len(micro))
         losses.append(loss.detach())
         collected.append(scalars)
     norm = whole(nn.utils.clip_grad_norm_(model.parameters(), clip_norm))
@@ -120,40 +147,46 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 class Guard:
-    """Keeps non-finite numbers out of the weights without a host synchronisation in the hot loop.
+    """Keeps non-finite numbers out of the weights, and ranks in step, without a host synchronisation in the
+    hot loop.
 
-    The verdict (any rank's loss or the gradient norm not finite) stays on the device: the fused AdamW is told
-    to skip by it. The host reads it when it has arrived: at once on CPUs, one step later on GPUs, and always
-    before a checkpoint.
+    The verdict (any rank's loss or the gradient norm not finite; any rank asked to stop) stays on the device:
+    the fused AdamW is told to skip by it. The host reads it when it has arrived: at once on CPUs, one step
+    later on GPUs, and always before a checkpoint; on all ranks at the same step.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.unread: deque[tuple[Tensor, torch.cuda.Event | None, Step, int]] = deque()
 
-    def step(self, optimizer: torch.optim.Optimizer, step: Step, number: int) -> None:
-        """`optimizer.step()` unless `step` is bad. Raises VitruvianError as soon as a bad step is known."""
+    def step(self, optimizer: torch.optim.Optimizer, step: Step, number: int, *, stop: bool = False) -> bool:
+        """`optimizer.step()` unless `step` is bad. Returns whether a rank is known to have wanted to `stop`;
+        raises VitruvianError as soon as a bad step is known.
+        """
         bad = (~torch.isfinite(step.loss) | ~torch.isfinite(step.grad_norm)).float()
+        verdict = torch.stack([bad, torch.full_like(bad, float(stop))])
         if self.world.size > 1:
-            dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-        optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused optimizers' own switch, meant for GradScaler
+            dist.all_reduce(verdict, op=dist.ReduceOp.MAX)
+        optimizer.found_inf = verdict[0]  # type: ignore[attr-defined]  # the fused optimizers' own switch, meant for GradScaler
         optimizer.step()
-        self.unread.append((bad.to("cpu", non_blocking=True), _recorded(bad.device), step, number))
-        lag = 1 if bad.is_cuda else 0
-        while len(self.unread) > lag:
-            self._read()
+        self.unread.append((verdict.to("cpu", non_blocking=True), _recorded(bad.device), step, number))
+        return self._read(lag=1 if bad.is_cuda else 0)
 
     def settle(self) -> None:
         """Read every outstanding verdict."""
-        while self.unread:
-            self._read()
+        self._read(lag=0)
 
-    def _read(self) -> None:
-        bad, event, step, number = self.unread.popleft()
-        if event is not None:
-            event.synchronize()
-        if bad.item():
-            raise VitruvianError(describe(step, number, self.world))
+    def _read(self, lag: int) -> bool:
+        stop = False
+        while len(self.unread) > lag:
+            verdict, event, step, number = self.unread.popleft()
+            if event is not None:
+                event.synchronize()
+            bad, wanted = verdict.tolist()
+            stop |= bool(wanted)
+            if bad:
+                raise VitruvianError(describe(number, self.world.gather(_findings(step))))
+        return stop
 
 
 def _recorded(device: torch.device) -> torch.cuda.Event | None:
@@ -164,15 +197,36 @@ def _recorded(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def describe(step: Step, number: int, world: World) -> str:
-    """The message for a non-finite step: what, where, and the keys of the samples that may have caused it."""
-    suspects = [keys for loss, keys in zip(step.losses, step.keys, strict=True) if not torch.isfinite(loss)]
-    names = ", ".join(key for keys in suspects or step.keys for key in keys)
-    what = "loss is not finite" if suspects else "gradient norm is not finite, or another rank's loss"
+@dataclass(frozen=True)
+class Findings:
+    """What a rank knows about a bad step: loss, gradient norm, the keys of the micro-batches whose loss is
+    not finite, and all keys.
+    """
+
+    loss: float
+    grad_norm: float
+    suspects: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def _findings(step: Step) -> Findings:
+    bad = [keys for loss, keys in zip(step.losses, step.keys, strict=True) if not torch.isfinite(loss)]
+    return Findings(step.loss.item(), step.grad_norm.item(), tuple(chain(*bad)), tuple(chain(*step.keys)))
+
+
+def describe(number: int, ranks: Sequence[Findings]) -> str:
+    """The message for a non-finite step, the same on every rank: what, where, and the keys of the samples
+    that may have caused it.
+    """
+    guilty = [rank for rank, found in enumerate(ranks) if found.suspects]
+    what = "loss is not finite" if guilty else "gradient norm is not finite"
+    where = guilty or range(len(ranks))
+    names = [key for rank in where for key in ranks[rank].suspects or ranks[rank].keys]
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (
-        f"step {number}, rank {world.rank}: {what} (loss {step.loss.item()}, gradient norm "
-        f"{step.grad_norm.item()}). The step was not applied. Samples: {names}. Look at them, lower the "
-        "learning rate, or lengthen the warm-up."
+        f"step {number}, rank {', '.join(map(str, where))}: {what} (loss {ranks[where[0]].loss}, gradient "
+        f"norm {ranks[where[0]].grad_norm}). The step was not applied. Samples: {', '.join(names[:NAMED])}"
+        f"{rest}. Look at them, lower the learning rate, or lengthen the warm-up."
     )
 
 
@@ -192,10 +246,21 @@ class _Recorder:
             return
         loss = self.world.average(step.loss).item()
         scalars = {name: self.world.average(value).item() for name, value in step.scalars.items()}
-        speed, waiting = self.meter.read()
-        mfu = speed * self.flops / (self.peak * self.world.size) if self.peak and self.flops else None
-        norm = step.grad_norm.item()
-        progress = Progress(done, self.loop.steps, loss, rate, norm, speed, waiting, mfu, scalars)
+        pace = self.meter.read()
+        achieved = pace.images_per_second * self.flops if self.flops else None
+        progress = Progress(
+            step=done,
+            steps=self.loop.steps,
+            loss=loss,
+            learning_rate=rate,
+            grad_norm=step.grad_norm.item(),
+            images_per_second=pace.images_per_second,
+            data_wait=pace.data_wait,
+            mfu=achieved / (self.peak * self.world.size) if self.peak and achieved else None,
+            scalars=scalars,
+            checkpoint_wait=pace.checkpoint_wait,
+            memory_gib=peak_memory(self.world.device),
+        )
         if self.log is not None:
             self.log.write(progress)
             self.report(progress)

@@ -1,12 +1,13 @@
 """What a run says about itself: the progress record, throughput and MFU, the JSON-lines log, TensorBoard."""
 
 import json
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,6 +34,10 @@ class Progress:
     """Model FLOPs utilisation: the nominal FLOPs of the step over the devices' dense bf16 peak; None on CPUs.
     """
     scalars: dict[str, float] = field(default_factory=dict)
+    checkpoint_wait: float = 0.0
+    """Share of that time in which a checkpoint held up the loop (mostly: the copy to the CPU)."""
+    memory_gib: float = 0.0
+    """Peak memory of the main rank so far, GiB: of its GPU, else of its process."""
 
 
 Report = Callable[[Progress], None]
@@ -46,22 +51,42 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
 
 
+def peak_memory(device: torch.device) -> float:
+    """Most memory used so far, GiB: allocated on a GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+
+
+class Pace(NamedTuple):
+    """What a Meter reads; the waits are shares of the time since the last reading."""
+
+    images_per_second: float
+    data_wait: float
+    checkpoint_wait: float
+
+
 class Meter:
     """Images and waiting time since the last reading."""
 
     def __init__(self) -> None:
-        self.images, self.waited, self.since = 0, 0.0, time.perf_counter()
+        self.images, self.waited, self.saving, self.since = 0, 0.0, 0.0, time.perf_counter()
 
     def add(self, images: int, waited: float) -> None:
         self.images += images
         self.waited += waited
 
-    def read(self) -> tuple[float, float]:
-        """(images per second, share of time spent waiting), then start anew."""
+    def add_saving(self, seconds: float) -> None:
+        """The loop stood still for a checkpoint."""
+        self.saving += seconds
+
+    def read(self) -> Pace:
+        """The pace since the last reading; then start anew."""
         elapsed = max(time.perf_counter() - self.since, 1e-9)
-        reading = self.images / elapsed, min(self.waited / elapsed, 1.0)
+        waits = (min(seconds / elapsed, 1.0) for seconds in (self.waited, self.saving))
+        pace = Pace(self.images / elapsed, *waits)
         self.__init__()  # type: ignore[misc]
-        return reading
+        return pace
 
 
 class Log:

@@ -1,9 +1,9 @@
 """The masked autoencoder: an encoder that sees a quarter of the patches and a small decoder that predicts the
 rest.
 
-Written for speed and static shapes: one sort splits the patches, only visible patches are embedded, a scatter
-puts them among the mask tokens, and only masked patches reach the prediction head. A test shows that it
-equals the textbook formulation.
+Written for speed and static shapes: patches are bytes until they are needed, one sort splits them, only
+visible ones are embedded, a scatter puts them among the mask tokens, and only masked ones reach the
+prediction head. A test shows that it equals the textbook formulation.
 
 Shapes: B images, N patches, K visible, M = N - K masked, P = 3 * patch * patch values in (channel, row,
 column) order, D and E the widths of encoder and decoder.
@@ -19,12 +19,15 @@ from torch.nn import functional as F
 
 from shards.config import Config
 from train.models.vit import (
+    IMAGE_MEAN,
+    IMAGE_STD,
     Block,
     ViT,
     ViTConfig,
     block_flops,
     denormalise_images,
     normalise_images,
+    rows,
     sincos_positions,
 )
 
@@ -98,11 +101,12 @@ class MAE(nn.Module):
         self.decoder_pred = nn.Linear(width, 3 * encoder.patch_size**2)
 
     def forward(self, images_BCHW: UInt8[Tensor, "b 3 h w"], noise_BN: Shaped[Tensor, "b n"]) -> Prediction:
-        patches_BNP = patchify(normalise_images(images_BCHW), self.config.encoder.patch_size)
+        bytes_BNP = patchify(images_BCHW, self.config.encoder.patch_size)
         visible_BK, masked_BM = split_patches(noise_BN, self.config.visible)
-        latent = self.encoder.encode(self.encoder.embed_patches(rows(patches_BNP, visible_BK), visible_BK))
+        seen_BKP, hidden_BMP = (normalise_pixels(rows(bytes_BNP, index)) for index in (visible_BK, masked_BM))
+        latent = self.encoder.encode(self.encoder.embed_patches(seen_BKP, visible_BK))
         predicted_BMP = self._decode(latent, visible_BK, masked_BM)
-        target_BMP = normalise_patches(rows(patches_BNP, masked_BM))
+        target_BMP = normalise_patches(hidden_BMP)
         return Prediction(predicted_BMP.float(), target_BMP, masked_BM)
 
     def _decode(
@@ -144,12 +148,14 @@ def split_patches(
     return order_BN[:, :visible], order_BN[:, visible:]
 
 
-def rows(values_BNP: Float[Tensor, "b n p"], index_BK: Int[Tensor, "b k"]) -> Float[Tensor, "b k p"]:
-    """The rows `index_BK` of each image."""
-    return values_BNP.gather(1, index_BK[..., None].expand(-1, -1, values_BNP.shape[2]))
+def normalise_pixels(patches: UInt8[Tensor, "b n p"]) -> Float32[Tensor, "b n p"]:
+    """`normalise_images` of pixels that are cut into patches: bytes are moved, floats only where needed."""
+    values = patches.shape[2] // 3
+    mean, std = (torch.tensor(c, device=patches.device) for c in (IMAGE_MEAN, IMAGE_STD))
+    return (patches.float() - mean.repeat_interleave(values)) / std.repeat_interleave(values)
 
 
-def patchify(images_BCHW: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b n p"]:
+def patchify(images_BCHW: Shaped[Tensor, "b c h w"], patch: int) -> Shaped[Tensor, "b n p"]:
     """Cut images into patches, row by row; a patch's values in the order of the patch convolution's
     weights.
     """

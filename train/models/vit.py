@@ -12,7 +12,7 @@ patch, D width.
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -219,6 +219,11 @@ class ViT(nn.Module):
         if name == "pos_embed":
             return sincos_positions(self.config.grid, self.config.width, self.config.with_cls)
         return torch.randn(1, 1, self.config.width, generator=generator) * 0.02
+
+
+def rows(values_BNP: Shaped[Tensor, "b n p"], index_BK: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k p"]:
+    """The rows `index_BK` of each image."""
+    return values_BNP.gather(1, index_BK[..., None].expand(-1, -1, values_BNP.shape[2]))
 
 
 def normalise_images(images: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
