@@ -195,7 +195,7 @@ def _example(description: Description, batch: int) -> tuple[Tensor, Any]:
     example = torch.zeros(batch or _EXAMPLE_BATCH, 3, *size, dtype=torch.uint8)
     if batch:
         return example, None
-    return example, {"images_BCHW": {0: torch.export.Dim("batch", min=1, max=4096)}, "noise_BN": None}
+    return example, ({0: torch.export.Dim("batch", min=1, max=4096)},)
 
 
 def _latencies(

@@ -226,7 +226,7 @@ def test_exit_codes_of_the_launcher(
 @pytest.mark.slow
 def test_two_ranks_train_the_same_model(training_people: Path, encoder: Path, tmp_path: Path) -> None:
     config = tmp_path / "params.yaml"
-    config.write_text(json.dumps({"finetune": settings().model_dump(mode="json")}))
+    config.write_text(json.dumps({"finetune": settings(drop_path=0.3).model_dump(mode="json")}))
     arguments = ["depth", "--config", str(config), "--section", "finetune", "--data", str(training_people)]
     arguments += ["--encoder", str(encoder)]
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0

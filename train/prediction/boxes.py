@@ -74,7 +74,7 @@ def _group(entries: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Ro
     return found
 
 
-def _four(box: Sequence[float]) -> tuple[float, float, float, float]:
+def _four(box: Sequence[Any]) -> tuple[float, float, float, float]:
     a, b, c, d = (float(value) for value in box[:4])
     if not np.isfinite([a, b, c, d]).all():
         raise ValueError(f"box {box}: not finite")
