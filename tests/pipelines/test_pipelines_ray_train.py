@@ -123,8 +123,8 @@ def test_two_ranks_of_ray_equal_one_rank(photos: Path, alone: list[float], tmp_p
 def test_what_the_work_says_is_wrong_is_said_here_and_not_tried_again(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(VitruvianError, match=r"^sample 0f: member jpg does not decode$"):
-        launch(is_wrong, Ranks(2, 2), tmp_path / "out", restarts=100)
-    assert time.monotonic() - began < 55, "waited for the other rank"
+        launch(is_wrong, Ranks(2, 2), tmp_path / "out", restarts=1)
+    assert time.monotonic() - began < 55, "waited for the other rank, or tried again"
 
 
 @real_ray
