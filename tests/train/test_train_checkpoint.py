@@ -89,12 +89,10 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(
     with gate(monkeypatch) as opened, Checkpoints(tmp_path, WORLD) as checkpoints:
         checkpoints.save(1, model, optimizer)
         nn.init.constant_(model.weight, 8)  # what is written was copied before
-        assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.tmp"]
         assert checkpoints.steps() == []
         threading.Timer(0.5, opened.set).start()
-        began = time.perf_counter()
         checkpoints.save(2, model, optimizer)  # waits for the one before
-        assert time.perf_counter() - began > 0.4
+        assert opened.is_set()
         assert checkpoints.steps()[0] == 1
     assert checkpoints.steps() == [1, 2]
     assert loaded(tmp_path) == (2, 8)
