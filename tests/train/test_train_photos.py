@@ -16,9 +16,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from annotation.codecs import encode_rgb
+from pipelines.cli.train import app
 from shards import reader
 from shards.errors import ShardError, UsageError
 from shards.index import read_table
@@ -31,7 +34,7 @@ from train.data.dataset import Batch, ShardSource, ahead
 from train.data.lending import Borrowed, Free, Slots
 from train.data.photo import MaskedPhoto
 from train.data.photos import READ_AHEAD, Photos
-from train.pretrain import PretrainConfig, fixed_examples, pretrain
+from train.pretrain import PretrainConfig, fixed_examples, main, pretrain
 
 SIZE, PATCHES = (32, 48), 6
 MAKE = MaskedPhoto(SIZE, PATCHES)
@@ -416,3 +419,14 @@ def test_a_window_reads_each_index_once_an_epoch(tmp_path: Path, monkeypatch: py
     for position in range(500):
         everywhere.fetch(everywhere.locate(position))
     assert sum(reads.values()) > 300
+
+
+def test_the_command_line_takes_several_datasets(photos: Path, renders: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"pretrain": {**SETTINGS, "steps": 2}}))
+    asked = ["--config", str(tmp_path / "params.yaml"), "--section", "pretrain", "--data", str(photos)]
+    mixture = [*asked, "--data", str(renders), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["pretrain", *mixture, "--json", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["samples"] == 16
+    assert main(mixture) == 0  # found finished
+    assert main([*asked, "--out", str(tmp_path / "other")]) == 2  # two weights, one dataset
