@@ -4,11 +4,11 @@
 
 The plain loop is what the published demos do: read a picture, resize it, run the float32 model on a batch of
 one, decode, write the label, one after the other. Ours reads ahead, runs `--batch` windows at once in
-`--precision` and writes behind. Both load the same weights (a fresh `small` at 256 x 192: speed does not depend
-on what it says), predict the same photographs (synthetic, of mixed sizes, as JPEG) and write the same PNGs. How
-the network alone fares by setting is printed first. Memory: resident growth over 500 pictures after the first
-50, in a process of its own. Last printed line: one JSON object; `ratio` is the plain loop's time over ours
-(medians of alternating passes).
+`--precision` and writes behind. Both load the same weights (a fresh `small` at 256 x 192: speed does not
+depend on what it says), predict the same photographs (synthetic, of mixed sizes, as JPEG) and write the same
+PNGs. How the network alone fares by setting is printed first. Memory: resident growth over 500 pictures after
+the first 50, in a process of its own. Last printed line: one JSON object; `ratio` is the plain loop's time over
+ours (medians of alternating passes).
 """
 
 import argparse
