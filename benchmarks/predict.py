@@ -7,8 +7,8 @@ one, decode, write the label, one after the other. Ours reads ahead, runs `--bat
 `--precision` and writes behind. Both load the same weights (a fresh `small` at 256 x 192: speed does not
 depend on what it says), predict the same photographs (synthetic, of mixed sizes, as JPEG) and write the same
 PNGs. How the network alone fares by setting is printed first. Memory: resident growth over 500 pictures after
-the first 50, in a process of its own. Last printed line: one JSON object; `ratio` is the plain loop's time over
-ours (medians of alternating passes).
+the first 50, in a process of its own. Last printed line: one JSON object; `ratio` is the plain loop's time
+over ours (medians of alternating passes).
 """
 
 import argparse
