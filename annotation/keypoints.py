@@ -99,14 +99,14 @@ class KeypointMapping:
 
 @cache
 def keypoint_mapping(source: int, target: int) -> KeypointMapping:
-    """The pairs from a vocabulary to a smaller (or the same) one. Raises VitruvianError for any other
-    direction.
+    """The pairs from one vocabulary to another.
 
     308 -> 133 has 114 pairs: 53 by name, the others inferred. 133 -> 17 and 308 -> 17 are the 17 equal names.
+    To a larger one, as the released code trains 308 points on COCO: the equal names only, 17 or 53.
     """
-    big, small = keypoint_vocabulary(source), keypoint_vocabulary(target)
     if source < target:
-        raise VitruvianError(f"keypoints: {source} points cannot be mapped to {target}: map the other way")
+        return _by_name(keypoint_mapping(target, source))
+    big, small = keypoint_vocabulary(source), keypoint_vocabulary(target)
     if (source, target) == (308, 133):
         tiers = json.loads((TABLES / "keypoints_308_to_133.json").read_text(encoding="utf-8"))["tiers"]
         named = [(*pair, tier) for tier in TIERS for pair in tiers[tier]["pairs"]]
@@ -127,7 +127,8 @@ def map_keypoints(
     (visibility 0).
 
     308 -> 133 fills 114 points with all tiers, 53 with ("same_name",): the jaw line and the hand roots stay
-    empty.
+    empty. To a larger vocabulary go the points of equal names: 17 -> 133 and 308 fills 17, 133 -> 308
+    fills 53.
     """
     if unknown := sorted(set(tiers) - set(TIERS)):
         raise VitruvianError(f"keypoints: expected tiers among {TIERS}; got {unknown}")
@@ -136,6 +137,17 @@ def map_keypoints(
     mapped = np.zeros((len(keypoints), target, 4), np.float32)
     mapped[:, mapping.target[kept]] = keypoints[:, mapping.source[kept]]
     return mapped
+
+
+def _by_name(mapping: KeypointMapping) -> KeypointMapping:
+    """The other way round, only what is beyond doubt, in the order of the new target."""
+    sure = np.flatnonzero([tier == "same_name" for tier in mapping.tiers])
+    order = sure[np.argsort(mapping.source[sure])]
+    return KeypointMapping(
+        _frozen(mapping.target[order].tolist(), np.int64),
+        _frozen(mapping.source[order].tolist(), np.int64),
+        ("same_name",) * len(order),
+    )
 
 
 def _groups(rows: list[Mapping[str, Any]]) -> Mapping[str, tuple[int, ...]]:

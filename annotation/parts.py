@@ -88,6 +88,22 @@ def map_parts(
     return np.asarray(ids[parts])
 
 
+def lip_to_28(parts: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """Ids of the 20 classes of LIP and CIHP -> of 28, as the released code maps them: hair, face, clothing,
+    shoes and background; everything else on a person becomes IGNORE.
+    """
+    return np.asarray(_lip_ids()[parts])
+
+
+@cache
+def _lip_ids() -> UInt8[np.ndarray, "256"]:
+    table = json.loads((TABLES / "parts_20_to_28.json").read_text(encoding="utf-8"))["classes"]
+    ids = np.full(256, IGNORE, np.uint8)
+    for old, new in table.items():
+        ids[part_vocabulary(20).index(old)] = part_vocabulary(28).index(new)
+    return ids
+
+
 def _frozen(values: list[Any], dtype: type[np.generic]) -> np.ndarray:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)

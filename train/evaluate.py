@@ -16,8 +16,7 @@ import torch
 
 from shards.errors import UsageError
 from shards.files import sha256_file, write_atomic
-from shards.reader import Dataset
-from train.data.labelled import LabelledSet, identities
+from train.data.labelled import LabelledSet, open_source
 from train.engine.checkpoint import read_weights
 from train.engine.distributed import open_world
 from train.engine.run import IDENTITY, RESULT, open_run
@@ -67,16 +66,19 @@ class EvaluationSet:
 
 
 def open_evaluation_set(url: Path | str, task: Task) -> EvaluationSet:
-    """A dataset of ours. Raises UsageError for one without the task's labels."""
-    data = Dataset.open(url)
-    labelled = LabelledSet(data, task.wanted, task.optional, task.prepare)
-    provenance = data.manifest.provenance
-    return EvaluationSet(labelled, str(url), data.digest, tuple(identities(data)), provenance)
+    """A dataset of ours, or the YAML description of another layout (`train.data.layouts`). Raises UsageError
+    for one without the task's labels.
+    """
+    source = open_source(url, "evaluation")
+    labelled = LabelledSet(source, task.wanted, task.optional, task.prepare)
+    return EvaluationSet(labelled, str(url), source.digest, tuple(source.identities()), source.provenance)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A task model as evaluation needs it. `trained`: the people it was trained on, None when unknown."""
+    """A task model as evaluation needs it. `trained`: the people it was trained on, None when unknown.
+    `anonymous`: the training data that do not say who is in them.
+    """
 
     path: Path
     model: TaskModel
@@ -85,6 +87,7 @@ class Checkpoint:
     baselines: Mapping[str, torch.Tensor]
     digests: Mapping[str, str]
     trained: Sequence[str] | None
+    anonymous: Sequence[str] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,7 +112,10 @@ def open_checkpoint(place: Path, task_name: str) -> Checkpoint:
     if beside.is_file():
         baselines, _ = read_weights(beside)
         digests["baseline"] = sha256_file(beside)
-    return Checkpoint(path, model, task, description, baselines, digests, _trained_on(path.parent))
+    run = _training_result(path.parent)
+    people = None if run is None else run.get("identities", [])
+    anonymous = [] if run is None else run.get("anonymous", [])
+    return Checkpoint(path, model, task, description, baselines, digests, people, anonymous)
 
 
 def evaluate(
@@ -138,7 +144,7 @@ def evaluate(
     )
     tested = data if isinstance(data, EvaluationSet) else open_evaluation_set(data, found.task)
     protocol = check_protocol(config.protocol, tested.provenance)
-    people = held_out(found.trained, tested, config)
+    people = held_out(found, tested, config)
     identity = _identity(found, tested, config, boxes)
     with open_world() as world:
         run = open_run(out, identity, world, replace=replace)
@@ -172,20 +178,20 @@ def evaluate(
         return EvaluateResult("finished", metrics)
 
 
-def held_out(trained: Sequence[str] | None, tested: EvaluationSet, config: EvaluateConfig) -> dict[str, Any]:
+def held_out(checkpoint: Checkpoint, tested: EvaluationSet, config: EvaluateConfig) -> dict[str, Any]:
     """Who is evaluated on, and whether none of them was trained on ("disjoint": None where nobody says who
-    is who).
+    is who in the test data or in a part of the training data).
 
     Raises UsageError, naming them, for people in both, unless the config allows it.
     """
-    known = trained or ()
+    known = checkpoint.trained or ()
     shared = sorted(set(known) & set(tested.identities))
     if shared and config.shared_identities == "refuse":
         raise UsageError(
             f"{tested.url}: {len(shared)} of its {len(tested.identities)} people were in the training data: "
             f"{', '.join(shared[:10])}; evaluate on others, or set shared_identities: allow"
         )
-    disjoint = not shared if known and tested.identities else None
+    disjoint = not shared if known and tested.identities and (shared or not checkpoint.anonymous) else None
     return {"tested": list(tested.identities), "trained": len(known), "disjoint": disjoint}
 
 
@@ -233,13 +239,12 @@ def _detections(boxes: Path | None, task_name: str) -> Detections | None:
     return read_detections(boxes)
 
 
-def _trained_on(folder: Path) -> Sequence[str] | None:
-    """The people of the training data, from run.json; None for a model that did not come from `finetune`."""
+def _training_result(folder: Path) -> dict[str, Any] | None:
+    """What run.json says of the fine-tuning; None for a model that did not come from `finetune`."""
     try:
         content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         if (folder / IDENTITY).is_file():
             raise UsageError(f"{folder}: its fine-tuning is not finished (no {RESULT})") from None
         return None
-    people: Sequence[str] = content.get("identities", []) if isinstance(content, dict) else []
-    return people
+    return content if isinstance(content, dict) else {}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -27,11 +27,10 @@ from annotation.labels import Labels
 from shards.config import Config, load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import sha256_file
-from shards.reader import Dataset
 from train.data.augment import AugmentConfig, augment
 from train.data.backdrop import Backdrops
 from train.data.dataset import Batch, Example, ShardSource
-from train.data.labelled import LabelledExamples, LabelledSet, identities
+from train.data.labelled import LabelledExamples, LabelledSet, LabelledSets, open_source
 from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
 from train.engine.distributed import World, open_world, prepare_blocks, shard
 from train.engine.loop import LoopConfig, Objective, fit
@@ -72,6 +71,8 @@ class FinetuneConfig(Config):
     weight_decay: float = Field(default=0.1, ge=0)
     warmup_steps: int = Field(default=400, ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
+    weights: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    """Shares of several data sets, in the order of --data. Default: every sample comes equally often."""
     seed: int = Field(default=0, ge=0)
     baseline_samples: int = Field(default=2000, gt=0)
     """Training samples that the baselines are fitted on, at most."""
@@ -121,15 +122,16 @@ class FinetuneResult:
 def finetune(
     task_name: str,
     config: FinetuneConfig,
-    data: Path | str,
+    data: Path | str | Sequence[Path | str],
     encoder: Path | None,
     out: Path,
     report: Report = lambda progress: None,
     *,
     replace: bool = False,
 ) -> FinetuneResult:
-    """Train the task on the labelled dataset `data`, from the weights `encoder` (None: from scratch), into
-    `out`.
+    """Train the task on labelled data, from the weights `encoder` (None: from scratch), into `out`.
+
+    `data`: a dataset of ours, the YAML description of another layout (`train.data.layouts`), or several.
 
     Does nothing when `out` holds this finished run; resumes it when unfinished. Raises UsageError for data
     without the task's labels or when `out` holds something else (another run is deleted when `replace`),
@@ -137,12 +139,12 @@ def finetune(
     """
     task = make_task(task_name, config.target)
     with open_world() as world:
-        labelled = LabelledSet(Dataset.open(data), task.wanted, task.optional, task.prepare, config.cache)
+        labelled = open_training(data, task, config)
         _check_batch(config, world)
         identity = {
             "task": task_name,
             "finetune": config.model_dump(mode="json", exclude=OPERATIONAL),
-            "data": labelled.data.digest,
+            "data": labelled.identity,
             "encoder": None if encoder is None else _digest(encoder),
         }
         backdrops = None if config.augment.backgrounds is None else Backdrops(config.augment.backgrounds)
@@ -209,8 +211,26 @@ class Description:
 Baselines = dict[str, Tensor]
 
 
+def open_training(
+    data: Path | str | Sequence[Path | str], task: Task, config: FinetuneConfig
+) -> LabelledSets:
+    """The data of a run, in shares. Raises UsageError for any that lacks what task or config want."""
+    places = [data] if isinstance(data, Path | str) else list(data)
+    sets = [
+        LabelledSet(open_source(place, "training"), task.wanted, task.optional, task.prepare, config.cache)
+        for place in places
+    ]
+    if config.augment.backgrounds is not None and config.augment.background > 0:
+        for bare in (one for one in sets if "alpha" not in one.labels):
+            raise UsageError(
+                f"{bare.source.url}: backgrounds can be replaced only where there is an alpha label; it has "
+                f"{', '.join(bare.source.labels)}: set augment.background to 0"
+            )
+    return LabelledSets.of(sets, config.weights)
+
+
 def build(
-    task: Task, config: FinetuneConfig, labelled: LabelledSet, encoder: Path | None, world: World
+    task: Task, config: FinetuneConfig, labelled: LabelledSets, encoder: Path | None, world: World
 ) -> tuple[TaskModel, Baselines]:
     """The model on this rank's device, and the task's baselines, fitted on the first training samples.
 
@@ -285,10 +305,10 @@ def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 he
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def targets(labelled: LabelledSet, make: ExampleMaker, limit: int) -> Iterator[Target]:
+def targets(labelled: LabelledSets, make: ExampleMaker, limit: int) -> Iterator[Target]:
     """Targets of the first `limit` samples, for the baselines."""
-    for index in range(min(limit, len(labelled))):
-        yield make(labelled[index][1], np.random.default_rng(index))
+    for number, place in enumerate(labelled.first(limit)):
+        yield make(labelled.read(place)[1], np.random.default_rng(number))
 
 
 def objective(task: Task) -> Objective:
@@ -303,7 +323,7 @@ def objective(task: Task) -> Objective:
 
 def _result(
     config: FinetuneConfig,
-    labelled: LabelledSet,
+    labelled: LabelledSets,
     weights: Mapping[str, Tensor],
     out: Path,
     seconds: float,
@@ -314,8 +334,9 @@ def _result(
         "steps": config.steps,
         "loss": log[-1]["loss"] if log else None,
         "samples": len(labelled),
-        "data": {"url": labelled.data.store.url, "digest": labelled.data.digest},
-        "identities": identities(labelled.data),
+        "data": labelled.description,
+        "identities": labelled.identities(),
+        "anonymous": labelled.anonymous(),
         "parameters": sum(value.numel() for value in weights.values()),
         "run": {"seconds": seconds, "ranks": world.size, "torch": torch.__version__},
     }
@@ -343,7 +364,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("task", help="pose, parts, depth, normal, pointmap, albedo or alpha")
     parser.add_argument("--config", type=Path, required=True, help="YAML file")
     parser.add_argument("--section", help="dotted name of the section of the file")
-    parser.add_argument("--data", required=True, help="dataset: folder or URL with a manifest.json")
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        help="folder or URL with a manifest.json, or YAML of another layout; may be repeated, for a mixture",
+    )
     parser.add_argument("--encoder", type=Path, help="encoder.safetensors; without it, from scratch")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--replace", action="store_true", help="delete another run found in --out")

@@ -27,9 +27,7 @@ Checkpoint = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the predictions.")]
 Write = Annotated[str, typer.Option("--write", help="Of png, npy, overlay, ply, pseudo-normals; commas.")]
-Boxes = Annotated[
-    Path | None, typer.Option("--boxes", help="People: COCO JSON, or {name: [[x0, y0, x1, y1]]}.")
-]
+Boxes = Annotated[Path | None, typer.Option("--boxes", help="People: COCO JSON, or corners by name.")]
 Detector = Annotated[
     str | None, typer.Option("--detector", help="Name or .onnx; none: the picture is one person's.")
 ]

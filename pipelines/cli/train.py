@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Pretrain, fine-tune and evaluate.")
 
 Config = Annotated[Path, typer.Option("--config", help="YAML file.")]
-Data = Annotated[str, typer.Option("--data", help="Dataset: a folder or fsspec URL with a manifest.json.")]
+Data = Annotated[
+    str,
+    typer.Option("--data", help="Dataset: folder or fsspec URL with a manifest.json, or YAML of a layout."),
+]
 Datasets = Annotated[
     list[str],
     typer.Option("--data", help="Dataset: folder or fsspec URL; may be repeated, for a mixture."),
+]
+LabelledData = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        help="Dataset, or YAML of another layout (docs/evaluate.md); may be repeated, for a mixture.",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run.")]
 Replace = Annotated[
@@ -95,7 +105,7 @@ def pretrain(
 def finetune(
     task: Task,
     config: Config,
-    data: Data,
+    data: LabelledData,
     out: Out,
     section: Annotated[str | None, typer.Option("--section", help="Default: finetune.TASK.")] = None,
     encoder: Encoder = None,
@@ -115,16 +125,16 @@ def finetune(
     settings = load_config(config, FinetuneConfig, place)
     ranks = _ranks(nproc, launcher, settings)
     if launcher == "torchrun" and ranks.high > 1:
-        arguments = [task, "--config", str(config), "--section", place, "--data", data, "--out", str(out)]
+        arguments = [task, "--config", str(config), "--section", place, "--out", str(out)]
+        arguments += [word for source in data for word in ("--data", source)]
         arguments += ["--encoder", str(encoder)] if encoder else []
         arguments += ["--replace"] if replace else []
         raise typer.Exit(_torchrun(ranks.high, "train.finetune", arguments, restarts or 0))
     with _progress(f"finetune {task}", settings.steps, shown=not quiet) as report:
         if launcher == "ray":
             start = encoder and encoder.resolve()
-            work = partial(
-                run, task, settings, _everywhere(data), start, out.resolve(), _nothing, replace=replace
-            )
+            places = [_everywhere(source) for source in data]
+            work = partial(run, task, settings, places, start, out.resolve(), _nothing, replace=replace)
             result = _ray(work, ranks, out, report, restarts)
         else:
             result = run(task, settings, data, encoder, out, report, replace=replace)

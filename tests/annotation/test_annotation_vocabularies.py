@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from annotation.keypoints import TIERS, flip_keypoints, keypoint_mapping, keypoint_vocabulary, map_keypoints
-from annotation.parts import IGNORE, flip_parts, map_parts, part_vocabulary
+from annotation.parts import IGNORE, flip_parts, lip_to_28, map_parts, part_vocabulary
 from shards.errors import VitruvianError
 
 quick = settings(max_examples=50, deadline=None)
@@ -168,13 +168,32 @@ def test_mapping_308_to_133_agrees_with_the_field() -> None:
     }
 
 
+@pytest.mark.parametrize(("source", "target", "pairs"), [(17, 133, 17), (17, 308, 17), (133, 308, 53)])
+def test_a_larger_vocabulary_gets_the_points_of_equal_names(source: int, target: int, pairs: int) -> None:
+    mapping = keypoint_mapping(source, target)
+    assert set(mapping.tiers) == {"same_name"} and len(mapping.source) == pairs
+    old, new = keypoint_vocabulary(source).names, keypoint_vocabulary(target).names
+    assert all(old[s] == new[t] for s, t in zip(mapping.source, mapping.target, strict=True))
+    assert mapping.target.tolist() == sorted(mapping.target)
+    assert {old[s] for s in mapping.source} == set(old) & set(new)
+    given = np.arange(source * 4, dtype=np.float32).reshape(1, source, 4)
+    there = map_keypoints(given, target)
+    assert (there[0].any(1)).sum() == pairs
+    back = map_keypoints(there, source, ("same_name",))
+    np.testing.assert_array_equal(back[0, mapping.source], given[0, mapping.source])
+
+
+def test_the_released_table_takes_lip_to_28() -> None:
+    table = reference("seg_20")["classes"]
+    ids = np.array([[*range(20), IGNORE]], np.uint8)
+    assert lip_to_28(ids)[0].tolist() == [*(row["repo_lip2goliath_28"] for row in table), IGNORE]
+
+
 def test_impossible_vocabularies_and_mappings_are_refused() -> None:
     with pytest.raises(VitruvianError, match="got 18"):
         keypoint_vocabulary(18)
     with pytest.raises(VitruvianError, match="got 21"):
         part_vocabulary(21)
-    with pytest.raises(VitruvianError, match="map the other way"):
-        keypoint_mapping(17, 133)
     with pytest.raises(VitruvianError, match="got \\['sure'\\]"):
         map_keypoints(np.zeros((1, 308, 4), np.float32), 133, ("sure",))
     with pytest.raises(VitruvianError, match="no point 'left_nose'"):

@@ -21,7 +21,7 @@ from shards.reader import Dataset
 from shards.sample import Sample, content_key
 from shards.writer import ShardWriter
 from train.data.augment import AugmentConfig
-from train.data.labelled import LabelledSet, identities
+from train.data.labelled import LabelledSet, ShardLabels, identities
 from train.engine.checkpoint import read_weights, save_encoder
 from train.engine.telemetry import Progress
 from train.finetune import FinetuneConfig, finetune, load_task_model, main
@@ -195,7 +195,9 @@ def test_data_without_the_label_is_refused(training_people: Path) -> None:
 
 def test_only_the_members_of_the_task_are_read(training_people: Path) -> None:
     labelled = LabelledSet(Dataset.open(training_people), ("rgb", "keypoints"), ("instance", "quality"))
-    assert labelled.members == ("rgb.png", "keypoints.npy", "instance.png", "json")
+    assert isinstance(labelled.source, ShardLabels)
+    members = labelled.source.members(labelled.labels)
+    assert members == ("rgb.png", "keypoints.npy", "instance.png", "json")
     _, labels = labelled[0]
     assert labels.depth is None and labels.instance is not None
 

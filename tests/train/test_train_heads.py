@@ -122,6 +122,8 @@ def test_what_is_dropped_of_a_sample_does_not_depend_on_its_neighbours() -> None
 
 
 def test_dropped_channels_are_whole_and_the_rest_is_scaled() -> None:
+    paths, factors = _model(0.0, 0.5)._keep(torch.tensor([[0.0, 0.5, 0.4, 0.6, 0.99, 0.1]]))
+    assert paths is None and factors is not None and factors.tolist() == [[0, 2, 0, 2, 2, 0]]
     head = _model(0.0, 0.5).head
     features, keep = torch.randn(1, 16, 2, 2), torch.tensor([[0.0, 2, 0, 2, 2, 0]])
     hidden = head.conv_layers(head.deconv_layers(features))

@@ -140,9 +140,12 @@ def test_half_bodies_fall_back_to_the_half_that_is_there() -> None:
 
 def test_people_with_few_points_are_not_halved() -> None:
     keypoints = _standing(["upper_body", "lower_body"])
-    keypoints[0, 8:, 3] = 0  # eight are left, nine are wanted
+    keypoints[0, [1, 2, 3, 4, 5, 13, 14, 15, 16], 3] = 0  # eight are left, nine are wanted
     labels, centres = _half_views(keypoints)
     assert set(centres) == {PoseTask(TaskConfig()).view(labels, 0, (64, 48)).centre[1]}
+    keypoints[0, 1, 3] = 1
+    _, halved = _half_views(keypoints)
+    assert set(halved).isdisjoint(centres)
 
 
 def test_half_bodies_come_as_often_as_asked() -> None:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from annotation.keypoints import keypoint_vocabulary
 from annotation.labels import Labels
-from shards.errors import VitruvianError
 from train.tasks import TaskConfig
 from train.tasks.heatmaps import decode_heatmaps, encode_heatmaps, unit_scale
 from train.tasks.people import person_box
@@ -100,5 +99,19 @@ def test_keypoints_are_read_in_the_tasks_vocabulary() -> None:
     prepared = TASK.prepare(Labels(keypoints=many)).keypoints
     assert prepared is not None and prepared.shape == (1, 17, 4)
     assert prepared[0, keypoint_vocabulary(17).index("left_wrist")].tolist() == [3, 4, 5, 2]
-    with pytest.raises(VitruvianError, match="17 points cannot be mapped to 133"):
-        PoseTask(TaskConfig(keypoints=133)).prepare(Labels(keypoints=np.zeros((1, 17, 4), np.float32)))
+
+
+def test_points_that_the_data_lack_weigh_nothing() -> None:
+    """Data of 17 points trains 308: what a model says about the others costs nothing."""
+    few = np.full((1, 17, 4), 20, np.float32)
+    few[..., 3] = 2
+    task = PoseTask(TaskConfig(keypoints=308))
+    labels = task.prepare(Labels(rgb=np.zeros((64, 48, 3), np.uint8), keypoints=few))
+    target = task.target(labels, 0, (16, 12))
+    known = target["weights"] > 0
+    assert int(known.sum()) == 17
+    assert not target["heatmaps"][~known].any() and target["heatmaps"][known].flatten(1).any(1).all()
+    target = {name: value[None] for name, value in target.items()}
+    wrong = target["heatmaps"] + 5.0 * ~known[None, :, None, None]
+    assert task.loss(wrong, target) == 0
+    assert task.loss(target["heatmaps"] + 1.0, target) == pytest.approx(17 / 308)

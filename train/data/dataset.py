@@ -62,12 +62,12 @@ class Examples(TorchDataset[tuple[str, Example]]):
         """Which sample stands at a position, in which epoch."""
         raise NotImplementedError
 
-    def fetch(self, place: Place) -> Sample:
-        """The bytes of the sample. Several threads may fetch at once."""
+    def fetch(self, place: Place) -> Any:
+        """What the store holds of the sample. Several threads may fetch at once."""
         raise NotImplementedError
 
-    def example(self, place: Place, sample: Sample) -> tuple[str, Example]:
-        """(key, example), a function of (seed, epoch, key, bytes)."""
+    def example(self, place: Place, sample: Any) -> tuple[str, Example]:
+        """(key, example), a function of (seed, epoch, key, what was fetched)."""
         raise NotImplementedError
 
 

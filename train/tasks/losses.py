@@ -46,7 +46,7 @@ def scale_and_shift_free(
     """
     flat, mask = values_BHW.flatten(1), mask_BHW.flatten(1)
     median = flat.masked_fill(~mask, torch.nan).nanmedian(1).values
-    median = torch.where(mask.any(1), median, 0)
+    # An empty mask has the median NaN, which reaches no value: all are outside.
     centred = (values_BHW - median[:, None, None]).where(mask_BHW, 0)
     spread = masked_mean(centred.abs(), mask_BHW).clamp(min=SMALLEST_SPREAD)
     return centred / spread[:, None, None]
