@@ -45,8 +45,8 @@ def equal(found: Any, truth: Any) -> None:
     np.testing.assert_array_equal(found, truth)
 
 
-def close(found: Any, truth: Any, **tolerance: float) -> None:
-    np.testing.assert_allclose(found, truth, **tolerance)  # type: ignore[arg-type]
+def close(found: Any, truth: Any, rtol: float = 1e-7, atol: float = 0.0) -> None:
+    np.testing.assert_allclose(found, truth, rtol=rtol, atol=atol)
 
 
 def described(folder: Path, purpose: Purpose = "evaluation", /, **fields: Any) -> Layout:
