@@ -260,6 +260,17 @@ def test_coco_comes_back_as_our_labels(tmp_path: Path, scenes: list[Labels]) -> 
         equal(labels.rgb, truth.rgb)
 
 
+def test_what_coco_calls_unlabelled_is_no_point(tmp_path: Path, scenes: list[Labels]) -> None:
+    path = write_coco(tmp_path, scenes[:1]) / "coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"] = [3, 4, 0, 5, 6, 1, 7, 8, 2] + [9, 9, 0] * 14
+    path.write_text(json.dumps(content))
+    _, labels = described(tmp_path, **COCO)[0]
+    assert labels.keypoints is not None
+    assert labels.keypoints[0, :3].tolist() == [[0, 0, 0, 0], [5, 6, 0, 1], [7, 8, 0, 2]]
+    assert not labels.keypoints[0, 3:].any()
+
+
 def test_training_leaves_out_crowds_and_people_without_points(tmp_path: Path, scenes: list[Labels]) -> None:
     path = write_coco(tmp_path, scenes) / "coco.json"
     content = json.loads(path.read_text())
@@ -457,6 +468,7 @@ def test_a_wrong_annotation_file_is_explained(content: Any, message: str, tmp_pa
             "'\\^nobody' is found nowhere in the picture's name 'pair0/000'",
         ),
         ({"layout": "parts", "images": "images"}, "parts: required"),
+        ({"layout": "toy", "protocol": "hi4D"}, "protocol 'hi4D': expected one of"),
         ({**COCO, "identity": "x"}, "shows several people"),
         ({"layout": "toy", "images": "nowhere"}, "nowhere: no such folder"),
     ],

@@ -283,6 +283,21 @@ def test_renders_of_17_points_and_whole_bodies_of_133_train_one_model(
     config = settings(target=TaskConfig(keypoints=133, sigma=1.5, blur=5), weights=(1, 1))
     result = finetune("pose", config, [training_people, whole], None, tmp_path / "model").result
     assert result["samples"] == 50 and np.isfinite(result["loss"])
+    assert "left_out" not in result["data"][0] and "left_out" not in result["data"][1]
+
+
+def test_what_was_left_out_is_written_down(toy: Path, tmp_path: Path) -> None:
+    for role in ("images", "masks", "depths"):
+        (tmp_path / role).mkdir()
+        for path in (toy.parent / role).iterdir():
+            (tmp_path / role / path.name).write_bytes(path.read_bytes())
+    next((tmp_path / "depths").iterdir()).unlink()
+    data = described(tmp_path, layout="toy", unpaired="skip")
+    result = finetune("depth", settings(), data, None, tmp_path / "model").result
+    assert result["samples"] == 11 and result["data"]["left_out"] == {"unpaired": 1}
+    config = EvaluateConfig(pictures=0, sheet=0, resamples=0)
+    metrics = evaluate("depth", config, data, tmp_path / "model", tmp_path / "scores").metrics
+    assert metrics["data"]["samples"] == 11 and metrics["data"]["left_out"] == {"unpaired": 1}
 
 
 @needs_photos
