@@ -17,6 +17,7 @@ import torch
 from shards.errors import UsageError
 from shards.files import sha256_file, write_atomic
 from train.data.labelled import LabelledSet, open_source
+from train.data.layouts import LEFT_OUT
 from train.engine.checkpoint import read_weights
 from train.engine.distributed import open_world
 from train.engine.run import IDENTITY, RESULT, open_run
@@ -212,11 +213,12 @@ def _circumstances(
     checkpoint: Checkpoint, tested: EvaluationSet, config: EvaluateConfig, protocol: str | None
 ) -> dict[str, Any]:
     count = len(tested.examples)
+    left_out = {name: tested.provenance[name] for name in (LEFT_OUT,) if name in tested.provenance}
     return {
         "published": _published(protocol, checkpoint, count),
         "flip_test": config.flip_test,
         "input_size": list(checkpoint.size),
-        "data": {"url": tested.url, "digest": tested.digest, "samples": count},
+        "data": {"url": tested.url, "digest": tested.digest, "samples": count, **left_out},
     }
 
 

@@ -15,7 +15,7 @@ from annotation.labels import MEMBERS, PHOTO_MEMBERS, Labels, from_members
 from shards.errors import UsageError, VitruvianError
 from shards.reader import Dataset
 from train.data.dataset import Example, Examples, sample_generator
-from train.data.layouts import Purpose, is_layout, open_layout
+from train.data.layouts import LEFT_OUT, Purpose, is_layout, open_layout
 from train.data.order import Mixture, Order, Place, SampleOrder, proportional
 
 IDENTITY = "identity"
@@ -104,6 +104,12 @@ def open_source(place: Path | str, purpose: Purpose) -> LabelSource:
     return open_layout(Path(place), purpose) if is_layout(place) else ShardLabels(Dataset.open(place))
 
 
+def describe(source: LabelSource) -> dict[str, Any]:
+    """Where data was, for a person, and how many pictures were left out, by reason."""
+    left_out = {reason: count for reason, count in source.provenance.get(LEFT_OUT, {}).items() if count}
+    return {"url": source.url, "digest": source.digest, **({LEFT_OUT: left_out} if left_out else {})}
+
+
 def _as_they_are(labels: Labels) -> Labels:
     return labels
 
@@ -185,8 +191,8 @@ class LabelledSets:
 
     @property
     def description(self) -> Any:
-        """Where the data was, for a person: of several sets a list."""
-        found = [{"url": one.source.url, "digest": one.source.digest} for one in self.sets]
+        """Where the data was, for a person, and what of it was left out: of several sets a list."""
+        found = [describe(labelled.source) for labelled in self.sets]
         return found[0] if len(found) == 1 else found
 
     def identities(self) -> list[str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from shards.config import load_section, parse_config
 from shards.errors import UsageError
-from train.data.layouts.base import Layout, LayoutConfig, Purpose
+from train.data.layouts.base import LEFT_OUT, Layout, LayoutConfig, Purpose
 from train.data.layouts.coco import CocoConfig
 from train.data.layouts.parts_png import PartsConfig
 from train.data.layouts.toy import ToyConfig
 
-__all__ = ["LAYOUTS", "Layout", "LayoutConfig", "Purpose", "is_layout", "open_layout"]
+__all__ = ["LAYOUTS", "LEFT_OUT", "Layout", "LayoutConfig", "Purpose", "is_layout", "open_layout"]
 
 LAYOUTS: dict[str, type[LayoutConfig]] = {"coco": CocoConfig, "parts": PartsConfig, "toy": ToyConfig}
 

@@ -13,9 +13,12 @@ from annotation.labels import Labels
 from shards.config import Config
 from shards.errors import UsageError, VitruvianError
 from shards.sample import canonical_json
+from train.metrics.published import check_protocol
 
 Purpose = Literal["training", "evaluation"]
 """training may leave out pictures with nothing to learn from; evaluation leaves out nothing."""
+LEFT_OUT = "left_out"
+"""Entry of the provenance: pictures that were not taken, counted by reason."""
 Unpaired = Literal["refuse", "skip"]
 
 
@@ -72,8 +75,9 @@ class Layout(ABC):
     ) -> None:
         self.url, self.names = where, tuple(names)
         self.digest = config.digest(contents)
+        check_protocol(config.protocol, {})
         said = {} if config.protocol is None else {"protocol": config.protocol}
-        self.provenance: Mapping[str, Any] = {**said, "left_out": dict(left_out)}
+        self.provenance: Mapping[str, Any] = {**said, LEFT_OUT: dict(left_out)}
         self._who = None if config.identity is None else [_identity(config.identity, n, where) for n in names]
 
     def __len__(self) -> int:
