@@ -8,7 +8,8 @@ written here from the paper of He et al. (2021): normalise and embed all patches
 `repeat` gather, append mask tokens, un-shuffle by the argsort of the argsort, softmax attention in separate
 operations, predict all patches, average the loss under the mask, `torch.optim.AdamW` as it comes. Both share
 weights, images and masks; the losses must agree before anything is timed. `ratio`: textbook time / our time,
-medians; `ratio_same_optimizer`: the same with our fused AdamW on both sides.
+medians, both in float32; `ratio_same_optimizer`: the same with our fused AdamW on both sides;
+`ratio_bfloat16`: with our matrix products in bfloat16 (the setting `cpu_bfloat16`), the textbook in float32.
 
 GPU: the trainer's own model, sharding, optimizer and step; images lie on the device already: the step, not
 the loader. MFU: nominal training FLOPs of an image (`train.models.mae.training_flops`) x images/s / dense
@@ -46,6 +47,7 @@ FLAGS: dict[str, dict[str, bool]] = {
     "recompute": {"checkpoint_activations": True},
     "compile+recompute": {"compile": True, "checkpoint_activations": True},
 }
+KINDS = ("ratio", "ratio_bfloat16")
 SIZES_HERE = {**SIZES, "vit_b": (768, 12, 12)}
 
 # --- CPU
@@ -117,16 +119,19 @@ def masked_error(predicted: Tensor, pixels: Tensor, restore: Tensor, keep: int, 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to make a step: how the loss is computed, by which optimizer."""
+    """A way to make a step: how the loss is computed, by which optimizer, products in bfloat16 or not."""
 
     loss: Callable[[MAE, Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
+    half: bool = False
 
     def step(self, model: MAE, images: Tensor, noise: Tensor) -> float:
         """Seconds of one step."""
         began = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.loss(model, images, noise))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            loss = self.loss(model, images, noise)
+        torch.autograd.backward(loss)
         self.optimizer.step()
         return time.perf_counter() - began
 
@@ -152,6 +157,7 @@ def compare(given: Case) -> dict[str, float]:
     fused = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
     contenders = {
         "ours": Contender(our_loss, fused),
+        "ours_half": Contender(our_loss, fused, half=True),
         "textbook": Contender(textbook_loss, torch.optim.AdamW(model.parameters(), 1e-4)),
         "textbook_fused": Contender(textbook_loss, fused),
     }
@@ -163,6 +169,7 @@ def compare(given: Case) -> dict[str, float]:
     print(f"{given.name}: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in median.items()))
     return {
         "ratio": round(median["textbook"] / median["ours"], 3),
+        "ratio_bfloat16": round(median["textbook"] / median["ours_half"], 3),
         "ratio_same_optimizer": round(median["textbook_fused"] / median["ours"], 3),
         "ours_s": round(median["ours"], 4),
         "loss_difference": difference,
@@ -175,7 +182,7 @@ def cpu(quick: bool) -> dict[str, Any]:
     else:
         cases = [case("vit_b_224", "vit_b", 224, 8, 9), case("small_512", "small", 512, 4, 9)]
     figures = {given.name: compare(given) for given in cases}
-    ratios = {f"ratio_{name}": found["ratio"] for name, found in figures.items()}
+    ratios = {f"{kind}_{name}": found[kind] for name, found in figures.items() for kind in KINDS}
     return {**ratios, "threads": torch.get_num_threads(), "cases": figures}
 
 

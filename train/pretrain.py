@@ -32,7 +32,7 @@ from train.data.photo import MaskedPhoto, central_view, photo
 from train.data.photos import Photos
 from train.engine.checkpoint import full_state, save_encoder, save_mae
 from train.engine.distributed import World, open_world, prepare_blocks, shard
-from train.engine.loop import LoopConfig, Watch, fit, unwatched
+from train.engine.loop import LoopConfig, Watch, fit, unwatched, with_bfloat16
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
 from train.engine.stop import Stopped
@@ -92,6 +92,8 @@ class PretrainConfig(Config):
     """Recompute each block's activations in backward: less memory, about a third more time."""
     compile: bool = False
     """Compile each transformer block: slower first step, faster others."""
+    cpu_bfloat16: bool = False
+    """Matrix products of CPUs in bfloat16, as those of GPUs always are: twice as fast with AVX-512 BF16."""
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -165,7 +167,7 @@ def pretrain(
         model = build(config, world)
         fit(
             model,
-            objective,
+            with_bfloat16(objective) if config.cpu_bfloat16 else objective,
             _source(config, photos),
             config.loop,
             config.optim,

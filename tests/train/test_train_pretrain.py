@@ -154,6 +154,19 @@ def test_settings_of_execution_may_change_on_resume(
     assert losses(out) == pytest.approx(losses(whole.encoder.parent), abs=1e-6, rel=0)
 
 
+def test_bfloat16_on_cpus_stays_near_float32_and_resumes_to_the_same_bits(
+    photos: Path, whole: PretrainResult, tmp_path: Path
+) -> None:
+    half = pretrain(config(cpu_bfloat16=True), photos, tmp_path / "whole")
+    exact = losses(whole.encoder.parent)
+    assert losses(tmp_path / "whole") == pytest.approx(exact, rel=0.01)
+    assert losses(tmp_path / "whole") != exact
+    assert all(value.dtype == torch.float32 for value in load_encoder(half.encoder).state_dict().values())
+    cut(photos, tmp_path / "cut", cpu_bfloat16=True)
+    pretrain(config(cpu_bfloat16=True, checkpoint_activations=True), photos, tmp_path / "cut")
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
 def torchrun(photos: Path, out: Path, settings: Path) -> None:
     """Two gloo ranks in their own processes."""
     settings.write_text(yaml.safe_dump({"pretrain": SETTINGS}))

@@ -35,6 +35,20 @@ NAMED = 200
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
+def with_bfloat16(objective: Objective) -> Objective:
+    """`objective` with the matrix products of a CPU in bfloat16; weights, norms and sums stay float32.
+
+    Twice as fast where the CPU has such products (AVX-512 BF16, AMX), slower elsewhere. On GPUs sharding's
+    own policy does the same, and this does nothing.
+    """
+
+    def lowered(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return objective(model, batch)
+
+    return lowered
+
+
 class LoopConfig(Config):
     """How long, and how often logged and saved."""
 

@@ -117,7 +117,8 @@ class MAE(nn.Module):
     ) -> Float[Tensor, "b m p"]:
         cls = int(self.config.encoder.with_cls)
         known = self.decoder_embed(latent_BKD)
-        tokens = self.mask_token.expand(len(known), self.config.encoder.patches, -1)
+        masks = self.mask_token.to(known.dtype)
+        tokens = masks.expand(len(known), self.config.encoder.patches, -1)
         tokens = tokens.scatter(1, visible_BK[..., None].expand(-1, -1, known.shape[2]), known[:, cls:])
         tokens = torch.cat([known[:, :cls], tokens], dim=1) + self.decoder_pos_embed
         for block in self.decoder_blocks:
