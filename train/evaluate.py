@@ -78,7 +78,7 @@ def open_evaluation_set(url: Path | str, task: Task) -> EvaluationSet:
 @dataclass(frozen=True)
 class Checkpoint:
     """A task model as evaluation needs it. `trained`: the people it was trained on, None when unknown.
-    `anonymous`: the training data that do not say who is in them.
+    `anonymous`: the training data that do not say who is in them. `seen`: digests of the training data.
     """
 
     path: Path
@@ -89,6 +89,7 @@ class Checkpoint:
     digests: Mapping[str, str]
     trained: Sequence[str] | None
     anonymous: Sequence[str] = ()
+    seen: Sequence[str] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -115,8 +116,12 @@ def open_checkpoint(place: Path, task_name: str) -> Checkpoint:
         digests["baseline"] = sha256_file(beside)
     run = _training_result(path.parent)
     people = None if run is None else run.get("identities", [])
-    anonymous = [] if run is None else run.get("anonymous", [])
-    return Checkpoint(path, model, task, description, baselines, digests, people, anonymous)
+    run = run or {}
+    data = run.get("data", [])
+    seen = [one["digest"] for one in (data if isinstance(data, list) else [data])]
+    return Checkpoint(
+        path, model, task, description, baselines, digests, people, run.get("anonymous", []), seen
+    )
 
 
 def evaluate(
@@ -183,7 +188,8 @@ def held_out(checkpoint: Checkpoint, tested: EvaluationSet, config: EvaluateConf
     """Who is evaluated on, and whether none of them was trained on ("disjoint": None where nobody says who
     is who in the test data or in a part of the training data).
 
-    Raises UsageError, naming them, for people in both, unless the config allows it.
+    Raises UsageError, naming them, for people in both, and for the very data that were trained on, unless the
+    config allows it.
     """
     known = checkpoint.trained or ()
     shared = sorted(set(known) & set(tested.identities))
@@ -192,7 +198,13 @@ def held_out(checkpoint: Checkpoint, tested: EvaluationSet, config: EvaluateConf
             f"{tested.url}: {len(shared)} of its {len(tested.identities)} people were in the training data: "
             f"{', '.join(shared[:10])}; evaluate on others, or set shared_identities: allow"
         )
-    disjoint = not shared if known and tested.identities and (shared or not checkpoint.anonymous) else None
+    if tested.digest in checkpoint.seen and config.shared_identities == "refuse":
+        raise UsageError(
+            f"{tested.url}: the model was trained on these very data, all their people were in the training "
+            "data; evaluate on others, or set shared_identities: allow"
+        )
+    told = known and tested.identities and (shared or not checkpoint.anonymous)
+    disjoint = False if tested.digest in checkpoint.seen else not shared if told else None
     return {"tested": list(tested.identities), "trained": len(known), "disjoint": disjoint}
 
 

@@ -337,6 +337,8 @@ def test_the_digest_is_of_the_content_not_of_its_place(
     WRITERS[layout](tmp_path / "here", scenes)
     first = described(tmp_path / "here", **fields)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "there" / fields.get("images", "images")).rename(tmp_path / "there/pictures")
+    fields = fields | {"images": "pictures"}
     picture = next(path for path in sorted((tmp_path / "there").rglob("*.png")))
     os.utime(picture, (1, 1))
     assert described(tmp_path / "there", **fields).digest == first.digest

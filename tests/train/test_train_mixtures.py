@@ -296,7 +296,11 @@ def test_what_was_left_out_is_written_down(toy: Path, tmp_path: Path) -> None:
     result = finetune("depth", settings(), data, None, tmp_path / "model").result
     assert result["samples"] == 11 and result["data"]["left_out"] == {"unpaired": 1}
     config = EvaluateConfig(pictures=0, sheet=0, resamples=0)
+    with pytest.raises(UsageError, match="trained on these very data"):
+        evaluate("depth", config, data, tmp_path / "model", tmp_path / "scores")
+    config = config.model_copy(update={"shared_identities": "allow"})
     metrics = evaluate("depth", config, data, tmp_path / "model", tmp_path / "scores").metrics
+    assert metrics["identities"]["disjoint"] is False
     assert metrics["data"]["samples"] == 11 and metrics["data"]["left_out"] == {"unpaired": 1}
 
 
@@ -315,7 +319,8 @@ def test_pose_is_learned_and_scored_on_cocos_layout(tmp_path: Path) -> None:
         layer_decay=1.0,
     )
     finetune("pose", config, data, None, tmp_path / "model")
-    scores = evaluate("pose", EvaluateConfig(resamples=0), data, tmp_path / "model", tmp_path / "scores")
+    by_heart = EvaluateConfig(resamples=0, shared_identities="allow")
+    scores = evaluate("pose", by_heart, data, tmp_path / "model", tmp_path / "scores")
     assert (scores.metrics["images"], scores.metrics["cases"]) == (2, 5)
     results = json.loads((tmp_path / "scores/keypoints.json").read_text())
     assert {entry["image_id"] for entry in results} == {785, 196141}
