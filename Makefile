@@ -30,7 +30,7 @@ demo: setup
 	@$(RUN) vitruvian run demo
 
 test: setup
-	@$(RUN) pytest -q
+	@$(RUN) pytest -q -n 2 --dist loadfile  # a file is a unit: its fixtures are made once
 
 test-all: setup
 	@$(RUN) pytest -q -m ''

@@ -2,12 +2,13 @@
 normals, parts and keypoints are exact. Written through the public interfaces of shards and annotation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from jaxtyping import Float64
 
 from annotation.camera import Camera
@@ -196,6 +197,15 @@ def write_people(folder: Path, identities: Sequence[int], views: int, size: tupl
 def label_scene() -> Callable[[Camera, int, int], Labels]:
     """(camera, identity, view) -> exact labels."""
     return person_labels
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread, as the ranks that tests launch have: sums in another order differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ from train.models.initial import initialise
 from train.pretrain import PretrainConfig, leave, pretrain
 from train.pretrain import main as pretrain_main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORLD = World(0, 1, torch.device("cpu"))
 OPTIM = OptimConfig(learning_rate=0.05)
 SETTINGS = {

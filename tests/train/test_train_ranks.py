@@ -33,6 +33,8 @@ from train.models.initial import initialise
 from train.models.mae import MAE, MAEConfig
 from train.models.vit import ViTConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VIT = ViTConfig(width=32, depth=3, heads=4, image_size=(64, 64))
 CONFIG = MAEConfig(encoder=VIT, decoder_width=24, decoder_depth=2, decoder_heads=3)
 OPTIM = OptimConfig(learning_rate=3e-3, warmup_steps=2)
