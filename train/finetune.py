@@ -33,7 +33,7 @@ from train.data.dataset import Batch, Example, ShardSource
 from train.data.labelled import LabelledExamples, LabelledSet, LabelledSets, open_source
 from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
 from train.engine.distributed import World, open_world, prepare_blocks, shard
-from train.engine.loop import LoopConfig, Objective, fit
+from train.engine.loop import LoopConfig, Objective, fit, with_bfloat16
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
 from train.engine.telemetry import Report, read_log
@@ -89,6 +89,8 @@ class FinetuneConfig(Config):
     """Recompute each block's activations in backward: less memory, about a third more time."""
     compile: bool = False
     """Compile each transformer block: slower first step, faster others."""
+    cpu_bfloat16: bool = False
+    """Matrix products of CPUs in bfloat16, as those of GPUs always are: twice as fast with AVX-512 BF16."""
 
     @model_validator(mode="after")
     def _check(self) -> "FinetuneConfig":
@@ -165,7 +167,8 @@ def finetune(
         )
         examples = LabelledExamples(labelled, make, config.seed)
         source = ShardSource(examples, config.batch, accumulate=config.accumulate, workers=config.workers)
-        fit(model, objective(task), source, config.loop, config.optim, world, out, report)
+        loss = with_bfloat16(objective(task)) if config.cpu_bfloat16 else objective(task)
+        fit(model, loss, source, config.loop, config.optim, world, out, report)
         weights = full_state(model)
         if world.is_main:
             save_weights(path, weights, description.header())
