@@ -28,11 +28,12 @@ from curation.job import Job
 from curation.keys import to_hex, to_words
 from curation.ledger import NEAR, Ledger, resolve
 from curation.rules import DECODE, SUBSET, RuleSet
-from curation.tables import BATCH, Batch, Tables, in_order
+from curation.tables import BATCH, Batch, Tables
 from curation.verdicts import PASSES, Verdicts, in_subset, judge, needed_columns, read_boxes
 from shards.errors import ShardError, UsageError
 from shards.files import temporary_folder, temporary_path
 from shards.manifest import Manifest, commit_files, read_manifest
+from shards.parallel import in_order
 from shards.sample import canonical_json, digest_json
 from shards.units import Stage, Unit, code_digest
 

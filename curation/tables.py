@@ -2,13 +2,11 @@
 lie.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +19,6 @@ from shards.storage import Store
 
 BATCH = 1 << 17  # rows
 _CACHED = 64  # open tables, for single rows
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,23 +129,3 @@ class Tables:
             raise ShardError(f"{self.store.at(where)}: missing, though the manifest lists it") from None
         except (pa.ArrowException, OSError) as error:
             raise ShardError(f"{self.store.at(where)}: damaged parquet: {error}") from error
-
-
-def in_order(work: Callable[[Batch], T], batches: Iterator[Batch], threads: int) -> Iterator[tuple[Batch, T]]:
-    """`work(batch)` of each batch by some threads, results in the order of the batches, few of them
-    waiting.
-    """
-    waiting: deque[tuple[Batch, Future[T]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for batch in batches:
-                waiting.append((batch, pool.submit(work, batch)))
-                if len(waiting) > threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()

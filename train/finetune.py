@@ -24,32 +24,32 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from annotation.labels import Labels
-from shards.config import Config, load_config
+from shards.config import load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import sha256_file
 from train.data.augment import AugmentConfig, augment
 from train.data.backdrop import Backdrops
-from train.data.dataset import Batch, Example, ShardSource
+from train.data.dataset import Batch, Example, ShardSource, check_batch
 from train.data.labelled import LabelledExamples, LabelledSet, LabelledSets, open_source
 from train.engine.checkpoint import full_state, load_encoder, load_weights, read_weights, save_weights
 from train.engine.distributed import World, open_world, prepare_blocks, shard
-from train.engine.loop import LoopConfig, Objective, fit, with_bfloat16
+from train.engine.loop import OPERATIONAL as RUN_OPERATIONAL
+from train.engine.loop import Objective, RunConfig, fit
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
 from train.engine.telemetry import Report, read_log
 from train.models.heads import PUBLISHED_HEADS, DeconvHead, HeadConfig, TaskModel
 from train.models.initial import initialise
 from train.models.vit import ViT, ViTConfig
-from train.pretrain import OPERATIONAL as PRETRAIN_OPERATIONAL
 from train.pretrain import complain, leave, print_progress
 from train.tasks import Task, TaskConfig, make_task
 from train.tasks.base import Target
 
-OPERATIONAL = PRETRAIN_OPERATIONAL | {"cache"}
+OPERATIONAL = RUN_OPERATIONAL | {"cache"}
 """Settings that change how a run is carried out, not what comes of it."""
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(RunConfig):
     """Settings of a fine-tuning run. Defaults: the published recipe for the dense tasks."""
 
     image_size: tuple[int, int] = (1024, 768)
@@ -64,7 +64,6 @@ class FinetuneConfig(Config):
     """Stochastic depth: probability that a sample skips the last block's branches; the first's is 0."""
     batch: int = Field(default=32, gt=0)
     """Images of one step, over all ranks and accumulated micro-batches."""
-    steps: int = Field(gt=0)
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak rate of the head, at this batch."""
     layer_decay: float = Field(default=0.85, gt=0, le=1)
@@ -78,19 +77,6 @@ class FinetuneConfig(Config):
     """Training samples that the baselines are fitted on, at most."""
     cache: int = Field(default=0, ge=0)
     """Decoded training samples kept in memory by each loader."""
-    accumulate: int = Field(default=1, gt=0)
-    workers: int = Field(default=0, ge=0)
-    log_every: int = Field(default=10, gt=0)
-    checkpoint_every: int = Field(default=500, gt=0)
-    keep_last: int = Field(default=2, gt=0)
-    keep_every: int | None = Field(default=None, gt=0)
-    """Of every so many steps, the first checkpoint stays for good."""
-    checkpoint_activations: bool = False
-    """Recompute each block's activations in backward: less memory, about a third more time."""
-    compile: bool = False
-    """Compile each transformer block: slower first step, faster others."""
-    cpu_bfloat16: bool = False
-    """Matrix products of CPUs in bfloat16, as those of GPUs always are: twice as fast with AVX-512 BF16."""
 
     @model_validator(mode="after")
     def _check(self) -> "FinetuneConfig":
@@ -104,10 +90,6 @@ class FinetuneConfig(Config):
     def optim(self) -> OptimConfig:
         given = self.model_dump(include=set(OptimConfig.model_fields))
         return OptimConfig(betas=(0.9, 0.999), schedule="linear", **given)
-
-    @property
-    def loop(self) -> LoopConfig:
-        return LoopConfig.model_validate(self.model_dump(include=set(LoopConfig.model_fields)))
 
 
 @dataclass(frozen=True)
@@ -142,7 +124,7 @@ def finetune(
     task = make_task(task_name, config.target)
     with open_world() as world:
         labelled = open_training(data, task, config)
-        _check_batch(config, world)
+        check_batch(config.batch, config.accumulate, world.size)
         identity = {
             "task": task_name,
             "finetune": config.model_dump(mode="json", exclude=OPERATIONAL),
@@ -167,8 +149,7 @@ def finetune(
         )
         examples = LabelledExamples(labelled, make, config.seed)
         source = ShardSource(examples, config.batch, accumulate=config.accumulate, workers=config.workers)
-        loss = with_bfloat16(objective(task)) if config.cpu_bfloat16 else objective(task)
-        fit(model, loss, source, config.loop, config.optim, world, out, report)
+        fit(model, objective(task), source, config, config.optim, world, out, report)
         weights = full_state(model)
         if world.is_main:
             save_weights(path, weights, description.header())
@@ -349,14 +330,6 @@ def _digest(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"{path}: no such encoder; expected a file of `vitruvian pretrain`")
     return sha256_file(path)
-
-
-def _check_batch(config: FinetuneConfig, world: World) -> None:
-    if config.batch % (world.size * config.accumulate):
-        raise UsageError(
-            f"batch {config.batch} must be a multiple of {world.size} ranks x {config.accumulate} "
-            "accumulated micro-batches"
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

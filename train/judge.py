@@ -212,10 +212,10 @@ class Judge:
 
     def _predict(self, images_BCHW: UInt8[Tensor, "B 3 H W"]) -> Float32[Tensor, "B C h w"]:
         with torch.inference_mode():
-            output: Tensor = self.model(images_BCHW)
             if self.config.flip_test == "on":
-                output = (output + self.task.unmirror(self.model(images_BCHW.flip(3)))) / 2
-        return output
+                return self.task.flip_averaged(self.model, images_BCHW)
+            output: Tensor = self.model(images_BCHW)
+            return output
 
     def _judge(self, case: Case, output: Float32[Tensor, "C h w"]) -> Shaped[np.ndarray, "..."]:
         """Score the model and the baselines on one case; returns the model's prediction."""

@@ -24,15 +24,16 @@ from torch import Tensor, nn
 
 from annotation.codecs import encode_rgb
 from annotation.draw import tile
-from shards.config import Config, load_config
+from shards.config import load_config
 from shards.errors import UsageError, VitruvianError
 from shards.files import write_atomic
-from train.data.dataset import Batch, ShardSource, sample_generator
+from train.data.dataset import Batch, ShardSource, check_batch, sample_generator
 from train.data.photo import MaskedPhoto, central_view, photo
 from train.data.photos import Photos
 from train.engine.checkpoint import full_state, save_encoder, save_mae
 from train.engine.distributed import World, open_world, prepare_blocks, shard
-from train.engine.loop import LoopConfig, Watch, fit, unwatched, with_bfloat16
+from train.engine.loop import OPERATIONAL as RUN_OPERATIONAL
+from train.engine.loop import RunConfig, Watch, fit, unwatched
 from train.engine.optim import OptimConfig
 from train.engine.run import open_run
 from train.engine.stop import Stopped
@@ -40,21 +41,11 @@ from train.engine.telemetry import Progress, Report, TensorBoard, read_log
 from train.models.initial import initialise
 from train.models.mae import MAE, MAEConfig, Prediction, reconstruct, training_flops
 
-# Settings that change how a run is carried out, not what comes of it: a run may be resumed with others.
-OPERATIONAL = {
-    "accumulate",
-    "workers",
-    "read_ahead",
-    "log_every",
-    "checkpoint_every",
-    "keep_last",
-    "keep_every",
-    "checkpoint_activations",
-    "compile",
-}
+OPERATIONAL = RUN_OPERATIONAL | {"read_ahead"}
+"""Settings that change how a run is carried out, not what comes of it."""
 
 
-class PretrainConfig(Config):
+class PretrainConfig(RunConfig):
     """Settings of a pretraining run. Defaults: the paper's recipe (its batches: 20,480 to 98,304)."""
 
     size: Literal["0.3b", "0.6b", "1b", "2b", "small", "tiny"]
@@ -63,7 +54,6 @@ class PretrainConfig(Config):
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     batch: int = Field(default=4096, gt=0)
     """Images of one step, over all ranks and accumulated micro-batches."""
-    steps: int = Field(gt=0)
     base_learning_rate: float = Field(default=1.5e-4, gt=0)
     """The peak rate is this times batch / 256."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -78,22 +68,8 @@ class PretrainConfig(Config):
     seed: int = Field(default=0, ge=0)
     reconstructions: int = Field(default=8, ge=1)
     """Photos shown in reconstructions.png."""
-    accumulate: int = Field(default=1, gt=0)
-    workers: int = Field(default=0, ge=0)
-    """Loader processes of each rank."""
     read_ahead: int | None = Field(default=None, ge=0)
     """Samples that each loader process fetches at once. Default: 16 from far stores, 0 on this machine."""
-    log_every: int = Field(default=10, gt=0)
-    checkpoint_every: int = Field(default=500, gt=0)
-    keep_last: int = Field(default=2, gt=0)
-    keep_every: int | None = Field(default=None, gt=0)
-    """Of every so many steps, the first checkpoint stays for good."""
-    checkpoint_activations: bool = False
-    """Recompute each block's activations in backward: less memory, about a third more time."""
-    compile: bool = False
-    """Compile each transformer block: slower first step, faster others."""
-    cpu_bfloat16: bool = False
-    """Matrix products of CPUs in bfloat16, as those of GPUs always are: twice as fast with AVX-512 BF16."""
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -122,10 +98,6 @@ class PretrainConfig(Config):
             warmup_steps=self.warmup_steps,
             clip_norm=self.clip_norm,
         )
-
-    @property
-    def loop(self) -> LoopConfig:
-        return LoopConfig.model_validate(self.model_dump(include=set(LoopConfig.model_fields)))
 
 
 @dataclass(frozen=True)
@@ -157,7 +129,7 @@ def pretrain(
     """
     with open_world() as world:
         photos = Photos.open(data, config.weights)
-        _check_batch(config, world)
+        check_batch(config.batch, config.accumulate, world.size)
         identity = {"pretrain": config.model_dump(mode="json", exclude=OPERATIONAL), "data": photos.identity}
         run = open_run(out, identity, world, replace=replace)
         encoder = out / "encoder.safetensors"
@@ -167,9 +139,9 @@ def pretrain(
         model = build(config, world)
         fit(
             model,
-            with_bfloat16(objective) if config.cpu_bfloat16 else objective,
+            objective,
             _source(config, photos),
-            config.loop,
+            config,
             config.optim,
             world,
             out,
@@ -239,14 +211,6 @@ def fixed_examples(
         rng = sample_generator(config.seed, 0, sample.key)
         noise.append(torch.from_numpy(rng.permutation(config.mae.encoder.patches).astype(np.int32)))
     return torch.stack(images), torch.stack(noise)
-
-
-def _check_batch(config: PretrainConfig, world: World) -> None:
-    if config.batch % (world.size * config.accumulate):
-        raise UsageError(
-            f"batch {config.batch} must be a multiple of {world.size} ranks x {config.accumulate} "
-            "accumulated micro-batches"
-        )
 
 
 def _source(config: PretrainConfig, photos: Photos) -> ShardSource:

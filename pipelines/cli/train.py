@@ -39,7 +39,7 @@ Replace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Task = Annotated[str, typer.Argument(help="pose, parts, depth or normal.")]
+Task = Annotated[str, typer.Argument(help="pose, parts, depth, normal, pointmap, albedo or alpha.")]
 Nproc = Annotated[
     str, typer.Option("--nproc", help="Ranks: on this machine, or on all of Ray's, there also MIN:MAX.")
 ]

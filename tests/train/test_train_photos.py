@@ -26,11 +26,12 @@ from shards import reader
 from shards.errors import ShardError, UsageError
 from shards.index import read_table
 from shards.manifest import Manifest, dataset_digest, write_manifest
+from shards.parallel import in_order
 from shards.reader import Dataset
 from shards.sample import Sample, content_key
 from shards.storage import Store
 from shards.writer import ShardWriter
-from train.data.dataset import Batch, ShardSource, ahead
+from train.data.dataset import Batch, ShardSource
 from train.data.lending import Borrowed, Free, Slots
 from train.data.photo import MaskedPhoto
 from train.data.photos import READ_AHEAD, Photos
@@ -291,10 +292,10 @@ def test_ahead_keeps_order_and_holds_no_more_than_it_says() -> None:
         time.sleep(0.002 * (place % 3))
         return place * place
 
-    for number, (place, found) in enumerate(ahead(fetch, iter(range(60)), 7)):
+    for number, (place, found) in enumerate(in_order(fetch, iter(range(60)), 7)):
         assert (place, found) == (number, number**2)
         assert begun[0] <= number + 8
-    stream = ahead(fetch, iter(range(10**9)), 3)
+    stream = in_order(fetch, iter(range(10**9)), 3)
     assert next(stream) == (0, 0)
     stream.close()  # type: ignore[attr-defined]  # ends its threads
     assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
@@ -390,13 +391,13 @@ def test_an_index_is_read_once_however_many_threads_ask(
         return read(store, name)
 
     monkeypatch.setattr(Store, "read", slowly)
-    list(ahead(data.read, iter(range(120)), 16))
+    list(in_order(data.read, iter(range(120)), 16))
     assert reads == Counter({f"s{number:06d}.parquet": 1 for number in range(6)})
     (tmp_path / "s000002.parquet").unlink()
     fresh = Dataset.open(tmp_path)
     for _ in range(2):  # a failure is not remembered
         with pytest.raises(ShardError, match=r"s000002\.parquet: missing"):
-            list(ahead(fresh.read, iter(range(40, 60)), 8))
+            list(in_order(fresh.read, iter(range(40, 60)), 8))
     assert fresh.read(39).key
 
 

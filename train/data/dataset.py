@@ -6,11 +6,9 @@ key), so neither workers nor ranks nor a restart change what a sample becomes. S
 loader process may fetch the samples it will need next while it makes examples of those it has.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, starmap
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
+from shards.errors import UsageError
+from shards.parallel import in_order
 from shards.reader import Dataset
 from shards.sample import Sample
 from train.data.lending import Borrowed, Free, Slots, stack
@@ -28,8 +28,6 @@ Example = dict[str, Tensor]
 Batch = dict[str, Any]
 """Stacked examples, plus "key": list[str], the keys of the samples in it."""
 
-T = TypeVar("T")
-U = TypeVar("U")
 Maker = Callable[[Sample, np.random.Generator], Example]
 _Message = tuple[list[str], int, int, Example | None]
 """Keys, number of the loader process, slot, and the slot's tensors if it is new."""
@@ -160,6 +158,14 @@ class ShardSource:
             raise error.with_traceback(None) from None
 
 
+def check_batch(batch: int, accumulate: int, world: int) -> None:
+    """Raises UsageError when a step cannot be cut into equal micro-batches."""
+    if batch % (world * accumulate):
+        raise UsageError(
+            f"batch {batch} must be a multiple of {world} ranks x {accumulate} accumulated micro-batches"
+        )
+
+
 def step_positions(
     start: int, stop: int, batch: int, accumulate: int, rank: int, world: int
 ) -> Iterator[list[int]]:
@@ -173,26 +179,6 @@ def step_positions(
         for part in range(accumulate):
             first = step * batch + (rank * accumulate + part) * share
             yield list(range(first, first + share))
-
-
-def ahead(fetch: Callable[[T], U], places: Iterable[T], depth: int) -> Iterator[tuple[T, U]]:
-    """(place, fetch(place)) in order, while threads fetch the next `depth` places.
-
-    At most `depth` + 1 results are held. What `fetch` raises is raised when the turn of its place has come.
-    """
-    pool = ThreadPoolExecutor(max(depth, 1), thread_name_prefix="read-ahead")
-    pending: deque[tuple[T, Future[U]]] = deque()
-    try:
-        for place in places:
-            pending.append((place, pool.submit(fetch, place)))
-            if len(pending) > depth:
-                first, found = pending.popleft()
-                yield first, found.result()
-        while pending:
-            first, found = pending.popleft()
-            yield first, found.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Stream(IterableDataset[_Message]):
@@ -228,7 +214,7 @@ class _Stream(IterableDataset[_Message]):
         positions = chain.from_iterable(self._lists())
         if not self.depth:
             return map(self.examples.__getitem__, positions)
-        fetched = ahead(self.examples.fetch, map(self.examples.locate, positions), self.depth)
+        fetched = in_order(self.examples.fetch, map(self.examples.locate, positions), self.depth)
         return starmap(self.examples.example, fetched)
 
 

@@ -58,6 +58,25 @@ class LoopConfig(Config):
     keep_last: int = Field(default=2, gt=0)
     keep_every: int | None = Field(default=None, gt=0)
     """Of every so many steps, the first checkpoint stays for good."""
+    cpu_bfloat16: bool = False
+    """Matrix products of CPUs in bfloat16, as those of GPUs always are: twice as fast with AVX-512 BF16."""
+
+
+class RunConfig(LoopConfig):
+    """What pretraining and fine-tuning have in common: the loop, and how its steps are carried out."""
+
+    accumulate: int = Field(default=1, gt=0)
+    """Micro-batches of one step on each rank."""
+    workers: int = Field(default=0, ge=0)
+    """Loader processes of each rank."""
+    checkpoint_activations: bool = False
+    """Recompute each block's activations in backward: less memory, about a third more time."""
+    compile: bool = False
+    """Compile each transformer block: slower first step, faster others."""
+
+
+OPERATIONAL = set(RunConfig.model_fields) - {"steps", "cpu_bfloat16"}
+"""Settings that change how a run is carried out, not what comes of it: a run may be resumed with others."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,7 @@ def fit(
     as before that step, when loss or gradients are not finite, or when a checkpoint could not be written, and
     Stopped, once a checkpoint is written, after SIGTERM on any rank.
     """
+    objective = with_bfloat16(objective) if loop.cpu_bfloat16 else objective
     optimizer = adamw(model, optim)
     checkpoints = Checkpoints(folder / "checkpoints", world, loop.keep_last, loop.keep_every)
     start = checkpoints.load_latest(model, optimizer)

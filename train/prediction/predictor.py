@@ -120,9 +120,9 @@ class Predictor:
         """The network's output, flip-averaged if asked; on a full GPU in smaller batches."""
         try:
             with torch.inference_mode():
-                output: Tensor = self._model(images_BCHW)
                 if self.config.flip == "on":
-                    output = (output + self.task.unmirror(self._model(images_BCHW.flip(3)))) / 2
+                    return self.task.flip_averaged(self._model, images_BCHW)
+                output: Tensor = self._model(images_BCHW)
                 return output
         except torch.OutOfMemoryError:
             if len(images_BCHW) == 1 or self.config.compile == "on":

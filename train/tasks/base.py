@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from annotation.labels import Labels
@@ -185,6 +185,13 @@ class Task(ABC):
     @abstractmethod
     def unmirror(self, output_BChw: Float32[Tensor, "B C h w"]) -> Float32[Tensor, "B C h w"]:
         """Output for mirrored images -> output for the images, for averaging both at test time."""
+
+    def flip_averaged(
+        self, model: nn.Module, images_BCHW: UInt8[Tensor, "B 3 H W"]
+    ) -> Float32[Tensor, "B C h w"]:
+        """Mean of the outputs for the images and for their mirror images (the published flip test)."""
+        output: Tensor = model(images_BCHW)
+        return (output + self.unmirror(model(images_BCHW.flip(3)))) / 2
 
     @abstractmethod
     def baselines(self, targets: Iterable[Target]) -> dict[str, Float32[Tensor, "C _ _"]]:
