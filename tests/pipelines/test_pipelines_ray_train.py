@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -21,23 +19,10 @@ from pipelines.cli.train import app
 from pipelines.executors import connect
 from pipelines.ray_train import Ranks, launch
 from shards.errors import UsageError, VitruvianError
-from shards.manifest import write_manifest
-from shards.sample import Sample, content_key
-from shards.writer import ShardWriter
+from tests.photos import SETTINGS, smooth_photos, write_photos
 from train.engine.telemetry import Progress, read_log
 from train.pretrain import PretrainConfig, pretrain
 
-SETTINGS = {
-    "size": "tiny",
-    "image_size": [64, 48],
-    "batch": 4,
-    "steps": 4,
-    "base_learning_rate": 0.02,
-    "warmup_steps": 1,
-    "reconstructions": 2,
-    "log_every": 1,
-    "checkpoint_every": 2,
-}
 CONFIG = PretrainConfig.model_validate(SETTINGS)
 
 
@@ -83,16 +68,7 @@ def one_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    with ShardWriter(folder, "part-0") as writer:
-        for _ in range(5):
-            noise = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
-            picture = cv2.resize(noise, (75, 90), interpolation=cv2.INTER_CUBIC)
-            data = cv2.imencode(".jpg", picture)[1].tobytes()
-            writer.add(Sample(content_key(data), {"jpg": data, "json": b"{}"}))
-        writer.commit()
-    write_manifest(folder, {})
-    return folder
+    return write_photos(tmp_path_factory.mktemp("photos"), smooth_photos())
 
 
 @pytest.fixture(scope="module")

@@ -15,29 +15,16 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
-from shards.manifest import write_manifest
-from shards.sample import Sample, content_key
-from shards.writer import ShardWriter
+from tests.photos import SETTINGS as QUICK
+from tests.photos import smooth_photos, write_photos
 from train.engine.telemetry import read_log
 from train.pretrain import PretrainConfig, pretrain
 
 SCRIPT = Path(__file__).parents[2] / "pipelines" / "slurm" / "train.sbatch"
-SETTINGS = {
-    "size": "tiny",
-    "image_size": [64, 48],
-    "batch": 4,
-    "steps": 40,
-    "base_learning_rate": 0.02,
-    "warmup_steps": 1,
-    "reconstructions": 2,
-    "log_every": 1,
-    "checkpoint_every": 1000,
-}
+SETTINGS = QUICK | {"steps": 40, "checkpoint_every": 1000}
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
 declare -A nodes
@@ -64,16 +51,7 @@ esac
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    with ShardWriter(folder, "part-0") as writer:
-        for _ in range(5):
-            noise = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
-            picture = cv2.resize(noise, (75, 90), interpolation=cv2.INTER_CUBIC)
-            data = cv2.imencode(".jpg", picture)[1].tobytes()
-            writer.add(Sample(content_key(data), {"jpg": data, "json": b"{}"}))
-        writer.commit()
-    write_manifest(folder, {})
-    return folder
+    return write_photos(tmp_path_factory.mktemp("photos"), smooth_photos())
 
 
 def submit(folder: Path, photos: Path, job: int) -> subprocess.Popen[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -197,6 +198,18 @@ def write_people(folder: Path, identities: Sequence[int], views: int, size: tupl
 def label_scene() -> Callable[[Camera, int, int], Labels]:
     """(camera, identity, view) -> exact labels."""
     return person_labels
+
+
+@pytest.fixture
+def photo() -> Callable[[int, tuple[int, int]], np.ndarray]:
+    """(seed, size) -> a smooth picture."""
+
+    def make(seed: int, size: tuple[int, int] = (90, 70)) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        coarse = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        return np.asarray(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
+
+    return make
 
 
 @pytest.fixture(scope="module")

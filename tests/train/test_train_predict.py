@@ -12,67 +12,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from annotation.camera import Camera
 from annotation.codecs import decode_depth, decode_mask, decode_normal, encode_mask, encode_rgb
 from annotation.labels import Labels
 from shards.errors import UsageError
+from tests.train.random_models import Photo, save_model
 from train.data.augment import AugmentConfig
 from train.engine.checkpoint import full_state, save_weights
-from train.finetune import Description, FinetuneConfig, assemble, finetune, load_task_model
-from train.models.heads import HeadConfig, TaskModel
-from train.models.initial import initialise
-from train.models.vit import ViT, ViTConfig
+from train.finetune import FinetuneConfig, finetune, load_task_model
+from train.models.heads import HeadConfig
 from train.predict import PredictConfig, load, predict
 from train.prediction.boxes import BoxesFile
 from train.prediction.picture import Picture
 from train.prediction.points import choose_focal, normals_of, unproject
-from train.prediction.predictor import Predictor, PredictorConfig
 from train.prediction.sources import ahead
-from train.tasks import TASKS, Task, TaskConfig, make_task
-
-SIZE, STRIDE = (64, 48), 4
-HEAD = HeadConfig(deconv_channels=(8, 8), conv_channels=(8,))
-TARGET = TaskConfig(sigma=1.5, blur=5)
-Photo = Callable[[int, tuple[int, int]], np.ndarray]
-
-
-def raw_model(task: Task, seed: int = 0) -> TaskModel:
-    """A model with random weights, its output of unit size."""
-    encoder = ViT(ViTConfig(width=32, depth=2, heads=2, image_size=SIZE, with_cls=False))
-    model = assemble(task, encoder, HEAD)
-    initialise(model, seed)
-    nn.init.normal_(model.head.last.weight, std=0.3, generator=torch.Generator().manual_seed(seed))
-    return model
-
-
-def predictor(task_name: str, **settings: Any) -> Predictor:
-    task = make_task(task_name, TARGET)
-    return Predictor(raw_model(task), task, SIZE, STRIDE, PredictorConfig(**settings))
-
-
-def save_model(folder: Path, task_name: str) -> Path:
-    """A folder as `finetune` leaves it, with random weights."""
-    task = make_task(task_name, TARGET)
-    model = raw_model(task)
-    config = FinetuneConfig(image_size=SIZE, head=HEAD, target=TARGET, steps=2, warmup_steps=0)
-    folder.mkdir(parents=True)
-    header = Description(task_name, config, model.encoder.config).header()
-    save_weights(folder / "model.safetensors", full_state(model), header)
-    return folder
-
-
-@pytest.fixture
-def photo() -> Photo:
-    """(seed, size) -> a smooth picture."""
-
-    def make(seed: int, size: tuple[int, int] = (90, 70)) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        coarse = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
-        return np.asarray(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
-
-    return make
+from train.tasks import TASKS
 
 
 def test_the_focal_length_is_given_or_the_files_or_assumed() -> None:

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,47 +16,19 @@ from typer.testing import CliRunner
 from annotation.codecs import decode_image
 from pipelines.cli.train import app
 from shards.errors import UsageError, VitruvianError
-from shards.manifest import write_manifest
 from shards.reader import Dataset
-from shards.sample import Sample, content_key
-from shards.writer import ShardWriter
+from shards.sample import content_key
+from tests.photos import SETTINGS, smooth_photos, write_photos
 from train.engine.checkpoint import load_encoder
 from train.engine.distributed import World
 from train.engine.resume import Checkpoints
 from train.engine.telemetry import Progress, read_log
 from train.pretrain import PretrainConfig, PretrainResult, build, main, pretrain
 
-SETTINGS = {
-    "size": "tiny",
-    "image_size": [64, 48],
-    "batch": 4,
-    "steps": 4,
-    "base_learning_rate": 0.02,
-    "warmup_steps": 1,
-    "reconstructions": 2,
-    "log_every": 1,
-    "checkpoint_every": 2,
-}
-
-
-def write_photos(folder: Path, files: list[bytes]) -> Path:
-    with ShardWriter(folder, "part-0") as writer:
-        for data in files:
-            writer.add(Sample(content_key(data), {"jpg": data, "json": b"{}"}))
-        writer.commit()
-    write_manifest(folder, {})
-    return folder
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng, files = np.random.default_rng(0), []
-    for _ in range(5):
-        smooth = cv2.resize(
-            rng.integers(0, 256, (6, 5, 3), dtype=np.uint8), (75, 90), interpolation=cv2.INTER_CUBIC
-        )
-        files.append(cv2.imencode(".jpg", smooth)[1].tobytes())
-    return write_photos(tmp_path_factory.mktemp("photos"), files)
+    return write_photos(tmp_path_factory.mktemp("photos"), smooth_photos())
 
 
 def config(**changes: object) -> PretrainConfig:
