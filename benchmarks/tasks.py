@@ -25,14 +25,15 @@ SIZE = (256, 192)
 PRETRAIN: dict[str, Any] = {
     "size": "small",
     "image_size": SIZE,
-    "batch": 32,
-    "steps": 3000,
-    "base_learning_rate": 8e-3,  # x batch / 256 = 1e-3
+    "batch": 16,
+    "steps": 1800,
+    "base_learning_rate": 1.6e-2,  # x batch / 256 = 1e-3
     "warmup_steps": 100,
     "crop_scale": (0.4, 1.0),
     "workers": 1,
     "cpu_bfloat16": True,
     "log_every": 50,
+    "checkpoint_every": 300,
 }
 COMMON: dict[str, Any] = {
     "size": "small",
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps, to try it out")
     given = parser.parse_args()
-    settings = PRETRAIN | {"steps": max(100, round(3000 * given.scale))}
+    settings = PRETRAIN | {"steps": max(100, round(PRETRAIN["steps"] * given.scale))}
     settings["warmup_steps"] = min(100, settings["steps"] // 10)
     base = given.out / "pretrained"
     encoder = pretrain(
