@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pipelines.cli.hi4d import hi4d
 from shards.config import load_config
 from shards.errors import UsageError, VitruvianError
 
 app = typer.Typer(no_args_is_help=True, help="Render people under HDRI lighting with exact labels.")
+app.command()(hi4d)
 
 _PREVIEWED_VIEWS = 3  # of each identity, so that a sheet shows several
 
