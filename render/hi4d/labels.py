@@ -75,9 +75,11 @@ def _owners(scan: Mesh, subjects: Sequence[Mesh]) -> Int64[np.ndarray, " f"]:
     """Which subject each triangle of the scan is nearest to."""
     from scipy.spatial import cKDTree
 
-    centres = scan.vertices[scan.faces].mean(axis=1)
-    away = [cKDTree(mesh.vertices).query(centres)[0] for mesh in subjects]
-    return np.asarray(np.argmin(away, axis=0))
+    # One tree of both: to look for far neighbours, as in the other subject's alone, takes 30 times as long.
+    tree = cKDTree(np.concatenate([mesh.vertices for mesh in subjects]))
+    _, nearest = tree.query(scan.vertices[scan.faces].mean(axis=1))
+    ends = np.cumsum([len(mesh.vertices) for mesh in subjects])
+    return np.asarray(np.searchsorted(ends, nearest, side="right"), np.int64)
 
 
 def _person(mesh: Mesh, chosen: Bool[np.ndarray, " f"]) -> Person:
