@@ -75,7 +75,8 @@ def write_meta(folder: Path, first: int, last: int) -> None:
 
 def centres(number: int) -> np.ndarray:
     """Where the balls of `write_balls` are in a frame: they move by 2 cm."""
-    return np.array([[-0.4, 1.0, 0.1], [0.35, 1.1, -0.3]]) + 0.02 * number * np.array([1.0, 0.5, 0.0])
+    start = np.array([[-0.4, 1.0, 0.1], [0.35, 1.1, -0.3]])
+    return np.asarray(start + 0.02 * (number % 20) * np.array([1.0, 0.5, 0.0]))
 
 
 def write_balls(root: Path, sequence: str, numbers: Sequence[int], detail: int = 4) -> dict[int, Camera]:

@@ -100,7 +100,7 @@ def test_labels_of_people_are_what_opengl_sees(tmp_path: Path) -> None:
         moved = [(vertices + np.array([0, 0, 0.3]) * (number - 12), faces) for vertices, faces in bodies]
         write_meshes(folder, number, moved)
         pieces = [
-            Piece(np.float64(v), np.int32(f), who, np.full((len(v), 3), 0.3 * who, np.float32))
+            Piece(v.astype(np.float64), f.astype(np.int32), who, np.full((len(v), 3), 0.4, np.float32))
             for who, (v, f) in enumerate(moved, start=1)
         ]
         for name, camera in cameras.items():
