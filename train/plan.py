@@ -6,6 +6,7 @@ Nothing here is measured but what the caller says: a rate, or a utilisation (MFU
 perfect; restarts, saves and waiting for data come on top.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,14 +94,17 @@ def plan(
     `images`: default steps x batch of the configuration. `rate`: images a second of one GPU, as measured
     (benchmarks/pretrain_step.py); else `mfu`, by default 0.4. Raises UsageError.
     """
-    _check(device, images, rate, mfu, gpus)
-    flops, peak = training_flops(config.mae), PEAK_FLOPS[device]
-    rate = rate or (0.4 if mfu is None else mfu) * peak / flops
-    if rate * flops > peak:
-        raise UsageError(f"{rate} images/s would be {rate * flops / peak:.0%} of the peak of one {device}")
+    check_request(device, images, rate, mfu, gpus)
+    flops = training_flops(config.mae)
+    rate = rate_of(flops, device, rate, mfu)
     images = images or config.steps * config.batch
     parameters = count_parameters(config)
     hours = images / rate / 3600
+
+    def fits(ranks: int, accumulating: bool, checkpointed: bool) -> int:
+        state = state_bytes(parameters, ranks, accumulating) / GIB
+        return largest_micro_batch(config, device, state, checkpointed)
+
     return Plan(
         size=config.size,
         image_size=config.image_size,
@@ -118,9 +122,9 @@ def plan(
         activations_checkpointed_gib=activation_bytes(config, True) / GIB,
         device=device,
         images_per_second=rate,
-        mfu=rate * flops / peak,
+        mfu=rate * flops / PEAK_FLOPS[device],
         gpu_hours=hours,
-        fleets=tuple(_fleet(config, device, number, hours, parameters) for number in gpus),
+        fleets=tuple(make_fleet(config.batch, number, hours, parameters, fits) for number in gpus),
     )
 
 
@@ -149,20 +153,35 @@ def largest_micro_batch(config: PretrainConfig, device: str, state_gib: float, c
     return max(0, int(free * GIB // activation_bytes(config, checkpointed)))
 
 
-def _fleet(config: PretrainConfig, device: str, gpus: int, hours: float, parameters: int) -> Fleet:
-    state = parameters * STATE_BYTES / gpus / GIB
-    share, rest = divmod(config.batch, gpus)
+def state_bytes(parameters: int, ranks: int, accumulating: bool) -> int:
+    """Of one rank: its share of weights, moments and gradients. Gradients that accumulate over micro-batches
+    are whole on each rank (`keep_gradients_local`).
+    """
+    gradients = 4 * parameters // (1 if accumulating else ranks)
+    return SAVED_BYTES * parameters // ranks + gradients
+
+
+Fits = Callable[[int, bool, bool], int]
+"""(ranks, accumulating, checkpointed) -> images that a GPU can take at once."""
+
+
+def make_fleet(batch: int, gpus: int, hours: float, parameters: int, fits: Fits) -> Fleet:
+    """Of `gpus` GPUs that share `batch` images a step and `hours` GPU-hours. A GPU's share is taken at once
+    where that fits, else in the fewest equal micro-batches that do.
+    """
+    share, rest = divmod(batch, gpus)
 
     def micro_batch(checkpointed: bool) -> int | None:
-        """The largest divisor of a GPU's share of the batch that fits."""
-        fits = min(share, largest_micro_batch(config, device, state, checkpointed))
-        return None if rest or not fits else next(n for n in range(fits, 0, -1) if share % n == 0)
+        if rest or fits(gpus, False, checkpointed) >= share:
+            return None if rest else share
+        most = min(share - 1, fits(gpus, True, checkpointed))
+        return next((n for n in range(most, 0, -1) if share % n == 0), None)
 
     plain, recomputed = micro_batch(False), micro_batch(True)
     return Fleet(
         gpus=gpus,
         days=hours / gpus / 24,
-        state_gib=state,
+        state_gib=state_bytes(parameters, gpus, False) / GIB,
         micro_batch=plain,
         accumulate=plain and share // plain,
         micro_batch_checkpointed=recomputed,
@@ -170,9 +189,19 @@ def _fleet(config: PretrainConfig, device: str, gpus: int, hours: float, paramet
     )
 
 
-def _check(
+def rate_of(flops: int, device: str, rate: float | None, mfu: float | None) -> float:
+    """Images a second of one GPU: as given, else by `mfu` (default 0.4). Raises UsageError above the peak."""
+    peak = PEAK_FLOPS[device]
+    rate = rate or (0.4 if mfu is None else mfu) * peak / flops
+    if rate * flops > peak:
+        raise UsageError(f"{rate} images/s would be {rate * flops / peak:.0%} of the peak of one {device}")
+    return rate
+
+
+def check_request(
     device: str, images: int | None, rate: float | None, mfu: float | None, gpus: tuple[int, ...]
 ) -> None:
+    """Raises UsageError for a request that makes no sense."""
     if device not in PEAK_FLOPS:
         raise UsageError(f"device: expected one of {', '.join(PEAK_FLOPS)}, got {device!r}")
     if rate is not None and mfu is not None:

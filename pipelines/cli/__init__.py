@@ -20,7 +20,7 @@ COMMANDS = {
     "curate": ("pipelines.cli.curate", "Decide, select and materialise images of people from a raw pool."),
     "render": ("pipelines.cli.render", "Render people under HDRI lighting with exact labels."),
     "shards": ("pipelines.cli.shards", "Inspect and verify shards and datasets."),
-    "plan": ("pipelines.cli.plan", "Say what a pretraining takes: memory, images/s, GPU-hours."),
+    "plan": ("pipelines.cli.plan", "Say what pretraining or fine-tuning takes: memory, GPU-hours."),
     "pretrain": ("pipelines.cli.train", "Pretrain a masked autoencoder on shards."),
     "finetune": ("pipelines.cli.train", "Fine-tune a task model from a pretrained encoder."),
     "evaluate": ("pipelines.cli.train", "Evaluate a task model on labelled shards."),
