@@ -32,6 +32,7 @@ from train.plan import (
     check_request,
     make_fleet,
     rate_of,
+    state_bytes,
 )
 from train.tasks import make_task
 
@@ -81,13 +82,10 @@ class Memory:
 
     def moments(self, ranks: int = 1, accumulating: bool = False) -> tuple[Moment, Moment]:
         """Backward enters the head; backward ends. Gradients that accumulate are whole on each rank."""
-        gradients = self.parameters * 4 // (1 if accumulating else ranks)
-        state = self.parameters * SAVED_BYTES // ranks
+        state = state_bytes(self.parameters, ranks, accumulating)
+        without = self.parameters * SAVED_BYTES // ranks
         kept = self.encoder + self.head + self.head_backward
-        return (
-            Moment(state + (gradients if accumulating else 0), kept),
-            Moment(state + gradients, self.block),
-        )
+        return Moment(state if accumulating else without, kept), Moment(state, self.block)
 
     def peak(self, images: int, ranks: int = 1, accumulating: bool = False) -> int:
         """Bytes at the tighter moment, with so many images at once."""
