@@ -105,7 +105,7 @@ def test_bytes_by_hand() -> None:
     assert plain.parameters == 2_176_184_451
     assert plain.encoder == 34 * 3072 * 1920 * 48 and recomputed.encoder == 2 * 3072 * 1920 * 48
     assert plain.head == 6 * 768 * (128 * 96 + 256 * 192 + 4 * 512 * 384)
-    assert plain.head_backward == 6 * 768 * 512 * 384
+    assert plain.head_backward == 2 * 768 * 512 * 384
     assert shape_of("pose", "2b", False).head_backward == 20 * 308 * 256 * 192
     enters = plain.parameters * 12 + 3 * (plain.encoder + plain.head + plain.head_backward)
     assert plain.peak(3) == enters > plain.parameters * 16

@@ -105,7 +105,7 @@ class DeconvHead(nn.Module):
                 [
                     nn.ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1, bias=False),
                     nn.InstanceNorm2d(channels),
-                    nn.SiLU(inplace=True),
+                    nn.SiLU(),
                 ]
             )
             width = channels
@@ -115,7 +115,7 @@ class DeconvHead(nn.Module):
                 [
                     nn.Conv2d(width, channels, kernel_size=1),
                     nn.InstanceNorm2d(channels),
-                    nn.SiLU(inplace=True),
+                    nn.SiLU(),
                 ]
             )
             width = channels
