@@ -39,8 +39,8 @@ from train.tasks import make_task
 LAYER_BYTES = 6
 """Of an output value of a head's layer in bfloat16, kept for backward: of the convolution, the norm, SiLU."""
 LAYER_BACKWARD_BYTES = 2
-"""Of the same while backward leaves the last such layer: the gradient on both sides of SiLU, whose output is no
-longer needed.
+"""Of the same while backward leaves the last such layer: the gradient on both sides of SiLU, whose output is
+no longer needed.
 """
 LOSS_BYTES = 20
 """Of an output value where the loss compares it, in float32: target, residual, and three arrays that the
