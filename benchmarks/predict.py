@@ -1,6 +1,6 @@
 """Prediction on the CPU: `train.predict.predict` in its CPU settings against the plain loop, and its memory.
 
-    python benchmarks/predict.py [--quick] [--task normal]
+    python -P benchmarks/predict.py [--quick] [--task normal]
 
 The plain loop is what the published demos do: read a picture, resize it, run the float32 model on a batch of
 one, decode, write the label, one after the other. Ours reads ahead, runs `--batch` windows at once in
@@ -150,10 +150,10 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer pictures and passes")
     parser.add_argument("--task", choices=sorted(ENCODE), default="normal")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     given = parser.parse_args()
-    count, passes, many = (12, 1, 60) if given.quick else (48, 3, 500)
+    count, passes, many = (12, 1, 60) if given.quick else (64, 3, 500)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         model = make_model(root / "model", given.task, "small")

@@ -9,13 +9,15 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def in_order(work: Callable[[T], U], items: Iterable[T], depth: int) -> Iterator[tuple[T, U]]:
-    """(item, work(item)) in the order of the items, while `depth` threads work on the next `depth` of them.
+def in_order(
+    work: Callable[[T], U], items: Iterable[T], depth: int, threads: int | None = None
+) -> Iterator[tuple[T, U]]:
+    """(item, work(item)) in the order of the items, while `threads` (None: `depth`) work on the next `depth`.
 
     At most `depth` + 1 results are held. What `work` raises is raised when the turn of its item has come;
     whoever stops early cancels what has not begun and waits for what has.
     """
-    pool = ThreadPoolExecutor(max(depth, 1), thread_name_prefix="in-order")
+    pool = ThreadPoolExecutor(max(threads or depth, 1), thread_name_prefix="in-order")
     pending: deque[tuple[T, Future[U]]] = deque()
     try:
         for item in items:

@@ -9,9 +9,9 @@ marker last), manifest.jsonl, summary.json, keypoints.json (pose: COCO results) 
 predicts what is new or was rejected.
 """
 
-from collections import deque
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,21 @@ from annotation.codecs import MAX_PIXELS
 from shards.config import parse_config
 from shards.errors import UsageError
 from shards.files import sha256_file
+from shards.parallel import in_order
 from train.engine.distributed import World
 from train.engine.run import open_run
 from train.finetune import load_task_model
 from train.prediction.boxes import FindPeople
 from train.prediction.outputs import OutputConfig, OutputWriter
-from train.prediction.picture import Picture, Prediction, Reject
+from train.prediction.picture import Picture, Reject
 from train.prediction.predictor import Predictor, PredictorConfig
 from train.prediction.sources import Skipped, Source, ahead, list_sources, read_sources
 from train.prediction.summary import write_summary
 
 OPERATIONAL = {"batch", "compile", "device"}
 """Settings that change how predictions are made, not what they are."""
-_PENDING_WRITES = 4
+_WRITERS = min(4, os.cpu_count() or 1)
+"""Threads that encode and write: a PNG of 16-bit normals takes a core as long as a small network does."""
 
 
 class PredictConfig(PredictorConfig, OutputConfig):
@@ -124,12 +126,27 @@ def predict(
     run = _Run(sources, report)
     read = read_sources(sources, writer.is_done, config.max_pixels, config.every)
     pictures = run.pictures(ahead(read if finder is None else map(finder, read)))
-    for reject in write_behind(writer.write, predictor.stream(pictures)):
-        run.written(reject)
+    waiting = max(config.batch, 2 * _WRITERS)  # a batch comes at once
+    with _core_for_writers(predictor.device):
+        for _, reject in in_order(writer.write, predictor.stream(pictures), waiting, threads=_WRITERS):
+            run.written(reject)
     result = PredictResult(run.predicted, run.skipped, run.rejects)
     counts = {"predicted": run.predicted, "skipped": run.skipped, "rejected": len(run.rejects)}
     write_summary(out, task_name, counts, run.rejects)
     return result
+
+
+@contextmanager
+def _core_for_writers(device: torch.device) -> Iterator[None]:
+    """One thread fewer for a network on the CPU: its threads wait for each other, so that a writer on the
+    core of one of them holds up all.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1) if device.type == "cpu" else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 Item = Picture | Skipped | Reject
@@ -171,17 +188,3 @@ class _Run:
 
     def _say(self) -> None:
         self.report(self.predicted + self.skipped + len(self.rejects), self.total)
-
-
-def write_behind(
-    write: Callable[[Prediction], Reject | None], predictions: Iterable[Prediction]
-) -> Iterator[Reject | None]:
-    """What `write` returns for each prediction, while the next is made; a few at most wait to be written."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[Reject | None]] = deque()
-        for prediction in predictions:
-            waiting.append(pool.submit(write, prediction))
-            if len(waiting) >= _PENDING_WRITES:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

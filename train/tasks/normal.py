@@ -5,9 +5,8 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from annotation.draw import colour_normals
 from annotation.labels import Labels
@@ -46,13 +45,13 @@ class NormalTask(Task):
         predicted = enlarge(output_BChw, normal_B3HW.shape[2:])
         mask_BHW = (normal_B3HW != 0).any(1)
         distance = (predicted - normal_B3HW).abs().sum(1)
-        cosine = (F.normalize(predicted, dim=1, eps=1e-6) * normal_B3HW).sum(1)
+        cosine = (unit(predicted, 1) * normal_B3HW).sum(1)
         return masked_mean(distance + 1 - cosine, mask_BHW).mean()
 
     def decode(
         self, output_Chw: Float32[Tensor, "3 h w"], view: View, source: tuple[int, int]
     ) -> Float32[np.ndarray, "height width 3"]:
-        normal = F.normalize(enlarge(output_Chw[None], source)[0], dim=0, eps=1e-6)
+        normal = unit(enlarge(output_Chw[None], source)[0], 0)
         return np.ascontiguousarray(normal.cpu().numpy().transpose(1, 2, 0))
 
     def unmirror(self, output_BChw: Float32[Tensor, "B 3 h w"]) -> Float32[Tensor, "B 3 h w"]:
@@ -64,8 +63,8 @@ class NormalTask(Task):
         total = torch.zeros(3, 1, 1).double()
         for target in targets:
             total = total + target["normal"]
-        mean = F.normalize(total.sum((1, 2)), dim=0)[:, None, None]
-        at_pixel = torch.where((total == 0).all(0), mean, F.normalize(total, dim=0))
+        mean = unit(total.sum((1, 2)), 0)[:, None, None]
+        at_pixel = torch.where((total == 0).all(0), mean, unit(total, 0))
         return {"constant": mean.float(), "mean_map": at_pixel.float()}
 
     def evaluator(self) -> Evaluator:
@@ -80,6 +79,15 @@ class NormalTask(Task):
     ) -> UInt8[np.ndarray, "height width 3"]:
         """Coloured on human pixels only."""
         return colour_normals(np.where(human_pixels(labels)[..., None], prediction, np.float32(0)))
+
+
+def unit(vectors: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
+    """`vectors` along `dim`, divided by their length, or by 1e-6 where that is larger.
+
+    F.normalize does the same, seven times as slowly where a CPU sums over three planes of an image.
+    """
+    squared = vectors.square().sum(dim, keepdim=True)
+    return vectors * squared.clamp(min=1e-12).rsqrt()
 
 
 class NormalEvaluator(ImageSums):
