@@ -26,7 +26,7 @@ PRETRAIN: dict[str, Any] = {
     "size": "small",
     "image_size": SIZE,
     "batch": 16,
-    "steps": 4200,
+    "steps": 1800,
     "base_learning_rate": 1.6e-2,  # x batch / 256 = 1e-3
     "warmup_steps": 100,
     "crop_scale": (0.4, 1.0),
@@ -44,7 +44,7 @@ COMMON: dict[str, Any] = {
     "batch": 8,
     "steps": 560,
     "learning_rate": 1e-3,
-    "layer_decay": 0.9,
+    "layer_decay": 0.75,
     "warmup_steps": 40,
     "weight_decay": 0.1,
     "workers": 1,
